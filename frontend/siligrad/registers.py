@@ -1,0 +1,125 @@
+"""What a host sees of the accelerator: 32-bit words behind one port.
+
+The hardware decodes from this table, the devices and the firmware header are written from it, and
+``docs/spec/host.md`` explains it. Addresses here count words of 32 bits; a byte-addressed bus multiplies
+them by four.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+from siligrad.isa import LINE_BITS, Geometry, Memory
+
+__all__ = [
+    "HOST_ADDRESS_BITS",
+    "IDENTIFICATION",
+    "REGION_BITS",
+    "Region",
+    "Register",
+    "Status",
+    "VERSION",
+    "WORDS_PER_LINE",
+    "bank_bits",
+    "element_address",
+    "program_address",
+    "unpack_geometry",
+]
+
+IDENTIFICATION = 0x53475244
+"""What :attr:`Register.IDENTIFICATION` reads: ``SGRD``."""
+
+VERSION = 1 << 16 | 0
+"""What :attr:`Register.VERSION` reads: major << 16 | minor of this interface and of the instruction."""
+
+REGION_BITS = 20
+"""Word address bits inside a region."""
+
+HOST_ADDRESS_BITS = REGION_BITS + 3
+"""Word address bits of the host port."""
+
+WORDS_PER_LINE = LINE_BITS // 32
+"""Host words of one line of the program memory, the lowest first."""
+
+
+class Region(IntEnum):
+    """The top three bits of a word address."""
+
+    REGISTERS = 0
+    PROGRAM = 1
+    SATURATIONS = 2
+    X = 4
+    W = 5
+    E = 6
+
+    @property
+    def base(self) -> int:
+        """First word address of the region."""
+        return self.value << REGION_BITS
+
+
+class Register(IntEnum):
+    """Words of :attr:`Region.REGISTERS`."""
+
+    IDENTIFICATION = 0  # read only
+    VERSION = 1  # read only
+    ARRAY = 2  # read only: N
+    OPERAND_BITS = 3  # read only
+    SUM_BITS = 4  # read only
+    X_DEPTH = 5  # read only: words per bank
+    W_DEPTH = 6  # read only
+    E_DEPTH = 7  # read only
+    PROGRAM_DEPTH = 8  # read only: lines
+    CONTROL = 9  # write 1: start at ENTRY; ignored while busy
+    STATUS = 10  # read: Status flags; a write clears REFUSED
+    ENTRY = 11  # line of the first instruction
+    CYCLES = 12  # read only: busy cycles of the last run, low word
+    CYCLES_HIGH = 13  # read only: high word
+    LFSR = 16  # state of lane 0; lane j at LFSR + j
+
+
+class Status(IntFlag):
+    """Bits of :attr:`Register.STATUS`."""
+
+    BUSY = 1  # a program runs
+    DONE = 2  # the last start has ended
+    REFUSED = 4  # something was written or read that a running accelerator does not allow
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    register: Register
+    name: str
+
+
+_GEOMETRY = (
+    _Word(Register.ARRAY, "array"),
+    _Word(Register.OPERAND_BITS, "operand_bits"),
+    _Word(Register.SUM_BITS, "sum_bits"),
+    _Word(Register.X_DEPTH, "x_depth"),
+    _Word(Register.W_DEPTH, "w_depth"),
+    _Word(Register.E_DEPTH, "e_depth"),
+    _Word(Register.PROGRAM_DEPTH, "program_depth"),
+)
+
+
+def unpack_geometry(read: dict[Register, int]) -> Geometry:
+    """Return the geometry that identification registers, read by a host, tell of."""
+    return Geometry(**{word.name: read[word.register] for word in _GEOMETRY})
+
+
+def bank_bits(array: int) -> int:
+    """Address bits that choose one of `array` banks."""
+    return (array - 1).bit_length()
+
+
+def element_address(memory: Memory, array: int, bank: int, address: int) -> int:
+    """Word address at which a host finds word `address` of `bank` of `memory`."""
+    region = (Region.X, Region.W, Region.E)[memory]
+    return region.base | address << bank_bits(array) | bank
+
+
+def program_address(line: int, word: int = 0) -> int:
+    """Word address of a 32-bit word of a program line."""
+    return Region.PROGRAM.base + line * WORDS_PER_LINE + word
