@@ -1,0 +1,1 @@
+"""Devices that simulate: the numpy reference and the simulators of the hardware."""

@@ -1,0 +1,1 @@
+"""Coroutines that cocotb runs inside a simulator; `siligrad_sim.bench_runner` starts them."""
