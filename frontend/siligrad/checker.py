@@ -1,0 +1,154 @@
+"""Check a program against the rules of ``docs/spec/isa.md``; the hardware tests none of them.
+
+Every program passes here: when it is compiled, and again when an image is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siligrad.errors import SiligradError
+from siligrad.isa import (
+    SEGMENT_CYCLES,
+    SEGMENTS_MAX,
+    SHIFT_MAX,
+    Geometry,
+    Instruction,
+    Memory,
+    encode_program,
+)
+from siligrad.timing import Timeline, tile_addresses
+
+__all__ = ["CheckError", "accumulator_bound", "check_instructions"]
+
+
+class CheckError(SiligradError, ValueError):
+    """A program breaks a rule of the machine."""
+
+
+def accumulator_bound(terms: Sequence[tuple[int, int, int]]) -> int:
+    """Return a bound of any partial sum: sum of ``k * limit_a * limit_b`` over ``(k, limit_a, limit_b)``."""
+    return sum(k * a * b for k, a, b in terms)
+
+
+def check_instructions(instructions: Sequence[Instruction], geometry: Geometry) -> None:
+    """Check rules 1 to 5 of the instruction.
+
+    Raises
+    ------
+    CheckError
+        With the instruction's index and what it breaks.
+    EncodingError
+        If a field does not fit.
+    """
+    lines = encode_program(instructions)
+    if len(lines) > geometry.program_depth:
+        raise CheckError(
+            f"the program takes {len(lines)} lines, but the program memory has {geometry.program_depth}; "
+            "build the target with a larger program_depth"
+        )
+    timeline = Timeline(geometry)
+    for index, instruction in enumerate(instructions):
+        try:
+            _check_instruction(instruction, geometry)
+            start = timeline.ready + instruction.delay
+            hazard = timeline.earliest(instruction)
+            if start < hazard.cycle:
+                raise CheckError(
+                    f"starts in cycle {start}, but its {hazard.reason} hazard on "
+                    f"{hazard.memory.name if hazard.memory is not None else 'the sequencer'} "
+                    f"lasts until cycle {hazard.cycle}"
+                )
+            timeline.place(instruction, start)
+        except CheckError as error:
+            raise CheckError(f"instruction {index}: {error}") from None
+
+
+def _check_instruction(instruction: Instruction, geometry: Geometry) -> None:
+    n = geometry.array
+    if instruction.m_tiles < 1 or instruction.p_tiles < 1:
+        raise CheckError(f"D has {instruction.m_tiles} x {instruction.p_tiles} tiles")
+    if not 1 <= instruction.rows_last <= n:
+        raise CheckError(f"rows_last must be from 1 to {n}, not {instruction.rows_last}")
+    if instruction.shift > SHIFT_MAX:
+        raise CheckError(f"shift must be from 0 to {SHIFT_MAX}, not {instruction.shift}")
+    if not 1 <= len(instruction.segments) <= SEGMENTS_MAX:
+        raise CheckError(f"{len(instruction.segments)} segments; 1 to {SEGMENTS_MAX} are possible")
+    if instruction.tile_cycles < n:
+        raise CheckError(f"a tile takes {instruction.tile_cycles} cycles; at least {n} are needed to drain")
+
+    written = _footprint(
+        "D",
+        instruction.destination,
+        tile_addresses(
+            instruction.d_base, instruction.m_tiles, instruction.d_m, instruction.p_tiles, instruction.d_p
+        ),
+        geometry,
+    )
+    if len(np.unique(written)) < written.size:
+        raise CheckError("two tiles of D have the same address")
+    for number, segment in enumerate(instruction.segments):
+        if segment.k < 1 or segment.cycles < SEGMENT_CYCLES:
+            raise CheckError(
+                f"segment {number} has {segment.k} terms in {segment.cycles} cycles; at least one term and "
+                f"{SEGMENT_CYCLES} cycles are needed"
+            )
+        if segment.ones and segment.ones_shift > geometry.operand_bits - 2:
+            raise CheckError(
+                f"segment {number}: a one of 2**{segment.ones_shift} does not fit {geometry.operand_bits} bits"
+            )
+        k_tiles = -(-segment.k // n)
+        operands = [
+            ("B", instruction.product.b, segment.b_base, segment.b_p, instruction.p_tiles, segment.b_k)
+        ]
+        if not segment.ones:
+            operands.append(
+                ("A", instruction.product.a, segment.a_base, segment.a_m, instruction.m_tiles, segment.a_k)
+            )
+        for name, memory, base, outer_step, outer, inner_step in operands:
+            read = _footprint(
+                f"{name} of segment {number}",
+                memory,
+                tile_addresses(base, outer, outer_step, k_tiles, inner_step),
+                geometry,
+            )
+            if memory == instruction.destination and np.intersect1d(read, written).size:
+                raise CheckError(f"D overlaps {name} of segment {number}, which is still to be read")
+    if instruction.uses_aux:
+        aux = _footprint(
+            "aux",
+            instruction.product.aux,
+            tile_addresses(
+                instruction.aux_base,
+                instruction.m_tiles,
+                instruction.aux_m,
+                instruction.p_tiles,
+                instruction.aux_p,
+            ),
+            geometry,
+        )
+        in_place = instruction.aux_column == instruction.d_column and np.array_equal(aux, written)
+        if (
+            instruction.product.aux == instruction.destination
+            and not in_place
+            and np.intersect1d(aux, written).size
+        ):
+            raise CheckError("D overlaps aux, but not tile by tile")
+
+
+def _footprint(
+    name: str, memory: Memory, tiles: NDArray[np.int64], geometry: Geometry
+) -> NDArray[np.int64]:
+    """Check that the tiles lie in `memory`, tile by tile, and return their addresses."""
+    depth = geometry.depth(memory)
+    if (tiles % geometry.array).any():
+        raise CheckError(f"{name} is not at a multiple of {geometry.array} words")
+    if (tiles + geometry.array > depth).any():
+        raise CheckError(
+            f"{name} reaches word {int(tiles.max()) + geometry.array - 1} of {memory.name}, "
+            f"which has {depth} words a bank"
+        )
+    return tiles

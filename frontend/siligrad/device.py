@@ -1,0 +1,295 @@
+"""Devices: one protocol for the reference, the simulators and a board.
+
+A device is a subclass of :class:`Device` that moves words and starts runs; everything that knows about
+tensors, formats and programs is here and shared. Devices are found by name through the entry point group
+``siligrad.devices``, so a third party can add one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siligrad import lfsr, tree
+from siligrad.errors import SiligradError
+from siligrad.isa import Geometry, Memory, encode_program
+from siligrad.program import Program
+
+__all__ = [
+    "CycleCountError",
+    "Device",
+    "DeviceError",
+    "DeviceUnavailable",
+    "Report",
+    "available_devices",
+    "device_class",
+    "open_device",
+]
+
+ENTRY_POINT_GROUP = "siligrad.devices"
+
+
+class DeviceError(SiligradError):
+    """A device did not do what it was asked for."""
+
+
+class DeviceUnavailable(DeviceError):
+    """A device cannot be opened here; the message says what it needs."""
+
+
+class CycleCountError(DeviceError):
+    """A run did not take the cycles that its program promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run did.
+
+    Parameters
+    ----------
+    cycles
+        Busy cycles that the device counted.
+    saturations
+        Saturated elements of each instruction.
+    """
+
+    cycles: int
+    saturations: tuple[int, ...]
+
+
+class Device(ABC):
+    """A machine of a given geometry, and the program that is loaded into it.
+
+    A subclass implements the abstract methods; they speak of words and lines. Memory words are laid out
+    ``words[address, bank]``, sign-extended codes, the skew applied.
+    """
+
+    name: ClassVar[str]
+    """The name that :func:`open_device` knows the device by."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self._program: Program | None = None
+
+    # What a subclass implements.
+
+    @abstractmethod
+    def write_lines(self, lines: Sequence[int]) -> None:
+        """Write program lines (:data:`siligrad.isa.LINE_BITS` bits each) from line 0 on."""
+
+    @abstractmethod
+    def write_words(self, memory: Memory, address: int, words: NDArray[np.int32]) -> None:
+        """Write ``words`` of shape ``(count, N)`` to addresses from ``address`` on in every bank."""
+
+    @abstractmethod
+    def read_words(self, memory: Memory, address: int, count: int) -> NDArray[np.int32]:
+        """Read addresses ``address`` to ``address + count - 1`` of every bank; shape ``(count, N)``."""
+
+    @abstractmethod
+    def write_lfsr(self, states: Sequence[int]) -> None:
+        """Set the states of the N lanes' shift registers."""
+
+    @abstractmethod
+    def read_lfsr(self) -> tuple[int, ...]:
+        """Return the states of the N lanes' shift registers."""
+
+    @abstractmethod
+    def execute(self, limit: int) -> int:
+        """Run the loaded program from line 0 and return the busy cycles counted.
+
+        Raises
+        ------
+        DeviceError
+            If it is still busy after `limit` cycles.
+        """
+
+    @abstractmethod
+    def read_saturations(self, count: int) -> tuple[int, ...]:
+        """Return the saturation counters of the first `count` instructions of the last run."""
+
+    def close(self) -> None:
+        """Give back what the device holds; it cannot be used afterwards."""
+
+    # What every device shares.
+
+    @property
+    def program(self) -> Program:
+        """The program that is loaded.
+
+        Raises
+        ------
+        DeviceError
+            If there is none.
+        """
+        if self._program is None:
+            raise DeviceError(f"device {self.name} has no program; load one first")
+        return self._program
+
+    def load(self, program: Program, *, seed: int | None = 0) -> None:
+        """Load `program`: its lines, its constants, the initial values of what is resident.
+
+        The shift registers of stochastic rounding start from `seed`; None leaves them as they are. Words
+        that `program` does not own keep their contents.
+
+        Raises
+        ------
+        DeviceError
+            If the program is compiled for another geometry.
+        """
+        if program.geometry != self.geometry:
+            raise DeviceError(
+                f"program {program.name!r} is compiled for {program.geometry}, but device {self.name} is "
+                f"{self.geometry}; compile it for this target, or open a device for the program"
+            )
+        self._program = program
+        self.write_lines(encode_program(program.instructions))
+        self._write_codes(program.initial)
+        if seed is not None:
+            self.write_lfsr(lfsr.seed_lanes(seed, self.geometry.array))
+
+    def write(self, name: str, value: Any) -> None:
+        """Write the argument called `name`, nested as it was compiled.
+
+        Raises
+        ------
+        DeviceError
+            If the program has no such argument.
+        siligrad.program.DataError
+            If the value does not fit.
+        """
+        program = self.program
+        for index, argument in enumerate(program.arguments):
+            if argument.name == name:
+                self._write_codes(program.encode(index, value))
+                return
+        known = ", ".join(argument.name for argument in program.arguments)
+        raise DeviceError(f"program {program.name!r} has no argument {name!r}; it has {known}")
+
+    def run(self, *inputs: Any, check: bool = True) -> Report:
+        """Write the arguments that are not resident, in order, and run the program once.
+
+        Parameters
+        ----------
+        inputs
+            One for each argument that does not stay in the device.
+        check
+            Raise when the cycles counted are not the cycles promised.
+
+        Raises
+        ------
+        DeviceError
+            If there are too few or too many arguments, or the run does not end.
+        CycleCountError
+            If the device took other than ``program.cycles`` cycles.
+        siligrad.program.DataError
+            If an argument does not fit.
+        """
+        program = self.program
+        wanted = [i for i, argument in enumerate(program.arguments) if not argument.resident]
+        if len(inputs) != len(wanted):
+            names = ", ".join(program.arguments[i].name for i in wanted) or "none"
+            raise DeviceError(
+                f"program {program.name!r} takes {len(wanted)} arguments a run ({names}), not {len(inputs)}"
+            )
+        codes: dict[int, NDArray[np.int32]] = {}
+        for index, value in zip(wanted, inputs, strict=True):
+            codes |= program.encode(index, value)
+        self._write_codes(codes)
+        # A wrong machine may never end; one that is a little late is worth its number.
+        cycles = self.execute(2 * program.cycles + 1000)
+        if check and cycles != program.cycles:
+            raise CycleCountError(
+                f"device {self.name} took {cycles} cycles for {program.name!r}, which promises "
+                f"{program.cycles}"
+            )
+        return Report(cycles, self.read_saturations(len(program.instructions)))
+
+    def read(self) -> tuple[Any, ...]:
+        """Return the results of the last run, decoded: the function's tuple, or a tuple of its one result."""
+        result = self.program.result
+        values = tree.unflatten(result.structure, [self._read_tensor(i) for i in result.tensors])
+        return values if isinstance(values, tuple) else (values,)
+
+    def dump(self) -> dict[Memory, NDArray[np.int32]]:
+        """Return every word of the three memories, shape ``(depth, N)`` each."""
+        return {
+            memory: self.read_words(memory, 0, self.geometry.depth(memory)) for memory in Memory
+        }
+
+    def _write_codes(self, codes: Mapping[int, NDArray[np.int32]]) -> None:
+        for index, matrix in codes.items():
+            tensor = self.program.tensors[index]
+            self.write_words(tensor.memory, tensor.base, tensor.pack(matrix, self.geometry.array))
+
+    def _read_tensor(self, index: int) -> NDArray[np.float64]:
+        tensor = self.program.tensors[index]
+        n = self.geometry.array
+        words = self.read_words(tensor.memory, tensor.base, tensor.words(n))
+        return tensor.decode(tensor.unpack(words, n))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _entry(name: str) -> EntryPoint:
+    entries = entry_points(group=ENTRY_POINT_GROUP)
+    if name not in entries.names:
+        known = ", ".join(sorted(entries.names)) or "none"
+        raise DeviceUnavailable(f"there is no device {name!r}; installed devices: {known}")
+    return entries[name]
+
+
+def device_class(name: str) -> type[Device]:
+    """Return the class of the device called `name`.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If no such device is installed, or what it needs to be imported is missing.
+    """
+    entry = _entry(name)
+    try:
+        loaded = entry.load()
+    except ImportError as error:
+        raise DeviceUnavailable(
+            f"device {name!r} needs the Python package {error.name}: pip install 'siligrad[sim]'"
+        ) from error
+    assert isinstance(loaded, type) and issubclass(loaded, Device)
+    return loaded
+
+
+def available_devices() -> tuple[str, ...]:
+    """Return the names of the installed devices."""
+    return tuple(sorted(entry_points(group=ENTRY_POINT_GROUP).names))
+
+
+def open_device(name: str, program: Program, *, seed: int | None = 0) -> Device:
+    """Open the device called `name` with the geometry of `program`, and load the program.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If there is no such device, or something that it needs is missing; the message says what.
+    """
+    device = device_class(name)(program.geometry)
+    try:
+        device.load(program, seed=seed)
+    except BaseException:
+        device.close()
+        raise
+    return device

@@ -1,0 +1,285 @@
+"""The image file: a program as bytes, for a device, a board's firmware or another day.
+
+Layout, byte for byte, in ``docs/spec/image.md``: a header with a CRC-32, then the program's lines, a table
+of tensors, their names, the words to be loaded, and a JSON text with what only a host needs. Little-endian
+throughout. Nothing in a file is trusted: sizes are bounded before they are read, every offset is checked,
+and the instructions pass the same checker as freshly compiled ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siligrad import tree
+from siligrad.errors import SiligradError
+from siligrad.fixed import QFormat
+from siligrad.isa import LINE_BITS, Geometry, Memory, decode_program, encode_program
+from siligrad.program import Argument, Program, Role, Tensor
+
+__all__ = ["IMAGE_VERSION", "ImageError", "MAGIC", "from_bytes", "load", "save", "to_bytes"]
+
+MAGIC = b"SILIGRAD"
+IMAGE_VERSION = 1
+SIZE_MAX = 1 << 26
+"""Largest image in bytes that is read."""
+
+_HEADER = struct.Struct("<8sHHII4B4IQ10I8x")
+_RECORD = struct.Struct("<IBBHIIIiIdI8x")
+_SECTIONS = ("program", "tensors", "names", "data", "metadata")
+_CRC_OFFSET = 16
+_NO_DATA = 0xFFFFFFFF
+_LINE_BYTES = LINE_BITS // 8
+_FLAG_SIGN = 1
+
+
+class ImageError(SiligradError, ValueError):
+    """A file is not an image of a program that can be run here."""
+
+
+def to_bytes(program: Program) -> bytes:
+    """Return the image of `program`; the same program gives the same bytes."""
+    n = program.geometry.array
+    lines = b"".join(
+        line.to_bytes(_LINE_BYTES, "little") for line in encode_program(program.instructions)
+    )
+    records, names, data = bytearray(), bytearray(), bytearray()
+    for index, tensor in enumerate(program.tensors):
+        offset = _NO_DATA
+        if index in program.initial:
+            offset = len(data)
+            data += tensor.pack(program.initial[index], n).astype("<i2").tobytes()
+        records += _RECORD.pack(
+            len(names),
+            tensor.role,
+            tensor.memory,
+            _FLAG_SIGN if tensor.sign else 0,
+            tensor.base,
+            tensor.rows,
+            tensor.columns,
+            tensor.format.frac,
+            tensor.limit,
+            tensor.scale,
+            offset,
+        )
+        names += tensor.name.encode() + b"\0"
+    metadata = {
+        "name": program.name,
+        "arguments": [_argument_to_json(argument) for argument in program.arguments],
+        "result": _argument_to_json(program.result),
+        "shapes": [list(tensor.shape) for tensor in program.tensors],
+        "macs": list(program.macs),
+        "sources": list(program.sources),
+        "notes": list(program.notes),
+    }
+    text = json.dumps(metadata, separators=(",", ":"), ensure_ascii=True).encode()
+    sections = []
+    body = bytearray()
+    for part in (lines, bytes(records), bytes(names), bytes(data), text):
+        body += bytes(-len(body) % 8)
+        sections += [_HEADER.size + len(body), len(part)]
+        body += part
+    geometry = program.geometry
+    header = bytearray(
+        _HEADER.pack(
+            MAGIC,
+            IMAGE_VERSION,
+            _HEADER.size,
+            _HEADER.size + len(body),
+            0,
+            geometry.array,
+            geometry.operand_bits,
+            geometry.sum_bits,
+            0,
+            geometry.x_depth,
+            geometry.w_depth,
+            geometry.e_depth,
+            geometry.program_depth,
+            program.cycles,
+            *sections,
+        )
+    )
+    struct.pack_into("<I", header, _CRC_OFFSET, zlib.crc32(header + body))
+    return bytes(header + body)
+
+
+def from_bytes(blob: bytes, where: str = "image") -> Program:
+    """Return the program in `blob`.
+
+    Raises
+    ------
+    ImageError
+        If it is damaged, foreign, or of another version; the message begins with `where`.
+    """
+    try:
+        return _from_bytes(blob)
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from None
+    except SiligradError as error:
+        raise ImageError(f"{where}: not a valid program: {error}") from error
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
+        raise ImageError(f"{where}: its contents contradict each other ({error!r})") from error
+
+
+def _from_bytes(blob: bytes) -> Program:
+    if blob[: len(MAGIC)] != MAGIC:
+        raise ImageError("not a siligrad image (it does not begin with SILIGRAD)")
+    if len(blob) < _HEADER.size:
+        raise ImageError(f"truncated: {len(blob)} bytes are no whole header of {_HEADER.size}")
+    values = _HEADER.unpack_from(blob)
+    _, version, header_size, total, crc, array, operand_bits, sum_bits, reserved = values[:9]
+    x_depth, w_depth, e_depth, program_depth, cycles = values[9:14]
+    if version != IMAGE_VERSION:
+        raise ImageError(
+            f"image version {version}; this siligrad reads version {IMAGE_VERSION}: compile it again"
+        )
+    if total != len(blob):
+        raise ImageError(f"truncated or extended: {len(blob)} bytes, {total} expected")
+    zeroed = blob[:_CRC_OFFSET] + bytes(4) + blob[_CRC_OFFSET + 4 :]
+    if zlib.crc32(zeroed) != crc:
+        raise ImageError("damaged: its CRC-32 does not match")
+    if header_size != _HEADER.size or reserved:
+        raise ImageError("a header of another form")
+    parts = {}
+    for name, offset, size in zip(_SECTIONS, values[14::2], values[15::2], strict=True):
+        if offset < _HEADER.size or offset + size > total:
+            raise ImageError(f"section {name} lies outside the file")
+        parts[name] = blob[offset : offset + size]
+    geometry = Geometry(array, operand_bits, sum_bits, x_depth, w_depth, e_depth, program_depth)
+    if len(parts["program"]) % _LINE_BYTES or len(parts["tensors"]) % _RECORD.size:
+        raise ImageError("a section holds no whole number of entries")
+    lines = [
+        int.from_bytes(parts["program"][at : at + _LINE_BYTES], "little")
+        for at in range(0, len(parts["program"]), _LINE_BYTES)
+    ]
+    metadata = json.loads(parts["metadata"])
+    tensors: list[Tensor] = []
+    initial: dict[int, NDArray[np.int32]] = {}
+    records = list(_RECORD.iter_unpack(parts["tensors"]))
+    for index, (record, shape) in enumerate(zip(records, metadata["shapes"], strict=True)):
+        name_at, role, memory, flags, base, rows, columns, frac, limit, scale, data_at = record
+        end = parts["names"].index(b"\0", name_at)
+        tensor = Tensor(
+            name=parts["names"][name_at:end].decode(),
+            role=Role(role),
+            memory=Memory(memory),
+            base=base,
+            rows=rows,
+            columns=columns,
+            shape=tuple(int(size) for size in shape),
+            format=QFormat(operand_bits, frac),
+            scale=scale,
+            limit=limit,
+            sign=bool(flags & _FLAG_SIGN),
+        )
+        if rows < 1 or columns < 1 or tensor.words(array) > geometry.depth(tensor.memory):
+            raise ImageError(f"tensor {tensor.name} of {rows} x {columns} does not fit its memory")
+        if int(np.prod(tensor.shape)) != rows * columns:
+            raise ImageError(f"tensor {tensor.name}: shape {tensor.shape} is not {rows} x {columns}")
+        tensors.append(tensor)
+        if data_at != _NO_DATA:
+            count = tensor.words(array) * array
+            words = np.frombuffer(parts["data"], dtype="<i2", count=count, offset=data_at)
+            initial[index] = tensor.unpack(words.astype(np.int32).reshape(-1, array), array)
+    program = Program(
+        name=str(metadata["name"]),
+        geometry=geometry,
+        instructions=tuple(decode_program(lines)),
+        tensors=tuple(tensors),
+        arguments=tuple(_argument_from_json(item, len(tensors)) for item in metadata["arguments"]),
+        result=_argument_from_json(metadata["result"], len(tensors)),
+        initial=initial,
+        macs=tuple(int(count) for count in metadata["macs"]),
+        sources=tuple(str(source) for source in metadata["sources"]),
+        notes=tuple(str(note) for note in metadata["notes"]),
+    )
+    if program.cycles != cycles:
+        raise ImageError(f"promises {cycles} cycles, but its instructions take {program.cycles}")
+    return program
+
+
+def save(program: Program, path: str | Path) -> None:
+    """Write the image of `program` to `path`: beside it first, then renamed into place."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(to_bytes(program))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | Path) -> Program:
+    """Read the image at `path`.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read, or is no image.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > SIZE_MAX:
+            raise ImageError(f"{path}: {size} bytes; an image has at most {SIZE_MAX}")
+        with path.open("rb") as file:
+            blob = file.read(SIZE_MAX + 1)
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from None
+    return from_bytes(blob, str(path))
+
+
+def _argument_to_json(argument: Argument) -> dict[str, Any]:
+    return {
+        "name": argument.name,
+        "structure": _structure_to_json(argument.structure),
+        "tensors": list(argument.tensors),
+        "resident": argument.resident,
+    }
+
+
+def _argument_from_json(item: dict[str, Any], tensors: int) -> Argument:
+    indices = tuple(int(index) for index in item["tensors"])
+    structure = _structure_from_json(item["structure"])
+    if structure.leaf_count != len(indices):
+        raise ImageError(f"argument {item['name']}: {len(indices)} arrays for {structure}")
+    if not all(0 <= index < tensors for index in indices):
+        raise ImageError(f"argument {item['name']} refers to a tensor that does not exist")
+    return Argument(str(item["name"]), structure, indices, bool(item["resident"]))
+
+
+def _structure_to_json(structure: tree.Structure) -> Any:
+    """A leaf is 0, None is null; named tuples become tuples, dataclasses dicts: the classes stay behind."""
+    if structure.kind is None:
+        return 0
+    if structure.kind is type(None):
+        return None
+    children = [_structure_to_json(child) for child in structure.children]
+    if issubclass(structure.kind, list):
+        return {"list": children}
+    if issubclass(structure.kind, tuple):
+        return {"tuple": children}
+    return {"dict": [[key, child] for key, child in zip(structure.keys, children, strict=True)]}
+
+
+def _structure_from_json(item: Any) -> tree.Structure:
+    if item == 0:
+        return tree.LEAF
+    if item is None:
+        return tree.Structure(type(None))
+    ((kind, children),) = item.items()
+    if kind == "dict":
+        keys = tuple(key for key, _ in children)
+        return tree.Structure(dict, keys, tuple(_structure_from_json(child) for _, child in children))
+    parts = tuple(_structure_from_json(child) for child in children)
+    return tree.Structure({"list": list, "tuple": tuple}[kind], tuple(range(len(parts))), parts)

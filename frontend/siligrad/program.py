@@ -1,0 +1,316 @@
+"""The static program: instructions, the tensors in the three memories, and what they mean to a user.
+
+A program is complete: with it alone a device can be loaded, run and read. It is made by
+:func:`siligrad.compile` and kept in an image file (:mod:`siligrad.image`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from siligrad import tree
+from siligrad.checker import check_instructions
+from siligrad.errors import SiligradError
+from siligrad.fixed import QFormat
+from siligrad.isa import Geometry, Instruction, Memory
+from siligrad.timing import run_cycles
+
+__all__ = ["Argument", "DataError", "Program", "Role", "Tensor"]
+
+
+class DataError(SiligradError, ValueError):
+    """Data handed to a program does not fit it."""
+
+
+class Role(IntEnum):
+    """What a tensor is for."""
+
+    INPUT = 0  # written by the host before each run
+    RESIDENT = 1  # written when the program is loaded; stays, and an update may change it
+    CONSTANT = 2  # written when the program is loaded, never changed
+    TEMPORARY = 3  # made and used inside a run; its words may be reused
+    OUTPUT = 4  # made by a run and kept to be read
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A matrix in one of the memories.
+
+    Its tiles lie row by row from `base` on: tile ``(i, j)`` at ``base + (i * column_tiles + j) * N``.
+
+    Parameters
+    ----------
+    name
+        Where it comes from: a path into the arguments (``params[0][1]``), or what computed it.
+    role
+        What it is for.
+    memory, base
+        Where it is; `base` is the first word in each bank.
+    rows, columns
+        Size of the matrix.
+    shape
+        Shape of the user's array: ``(rows, columns)``, or ``(columns,)`` where `rows` is 1.
+    format
+        Format of its codes.
+    scale
+        A code stands for ``code * 2**-frac * scale``.
+    limit
+        Largest magnitude of a code that a host may write.
+    sign
+        Every value must be +1 or -1 (the algebra of the loss relies on it).
+    """
+
+    name: str
+    role: Role
+    memory: Memory
+    base: int
+    rows: int
+    columns: int
+    shape: tuple[int, ...]
+    format: QFormat
+    scale: float = 1.0
+    limit: int = 0
+    sign: bool = False
+
+    def tiles(self, array: int) -> tuple[int, int]:
+        """Rows and columns of tiles on an array of size N."""
+        return -(-self.rows // array), -(-self.columns // array)
+
+    def words(self, array: int) -> int:
+        """Words in each bank."""
+        rows, columns = self.tiles(array)
+        return rows * columns * array
+
+    def encode(self, values: ArrayLike) -> NDArray[np.int32]:
+        """Return the codes of `values`, shape ``(rows, columns)``.
+
+        Raises
+        ------
+        DataError
+            If the shape differs, a value is NaN or infinite, a sign tensor holds anything but +1 and -1, or
+            a code would exceed :attr:`limit`.
+        """
+        array = np.asarray(values, dtype=np.float64)
+        if array.shape != self.shape:
+            raise DataError(f"{self.name} has shape {self.shape}, not {array.shape}")
+        if not np.isfinite(array).all():
+            where = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+            raise DataError(f"{self.name}{list(where)} is {array[where]}; only finite values have a code")
+        if self.sign and not (np.abs(array) == 1).all():
+            where = tuple(np.argwhere(np.abs(array) != 1)[0].tolist())
+            raise DataError(
+                f"{self.name}{list(where)} is {array[where]}, but the loss was compiled for targets of +1 "
+                "and -1 (see siligrad.losses.one_vs_rest)"
+            )
+        codes = self.format.encode(array / self.scale).reshape(self.rows, self.columns)
+        if self.role == Role.INPUT and (np.abs(codes) > self.limit).any():
+            worst = float(np.abs(array).max())
+            largest = float(self.format.decode(self.limit)) * abs(self.scale)
+            raise DataError(
+                f"{self.name} reaches {worst:g}, but was calibrated for magnitudes up to {largest:g}; "
+                "compile with examples that cover the data, or scale the data"
+            )
+        return codes
+
+    def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
+        """Return the values of `codes`, in the user's shape."""
+        values = self.format.decode(codes) * self.scale
+        return values.reshape(self.shape)
+
+    def pack(self, codes: NDArray[np.int32], array: int) -> NDArray[np.int32]:
+        """Return the memory words of `codes`, shape ``(words, N)``: cut into tiles, filled up, skewed."""
+        tile_rows, tile_columns = self.tiles(array)
+        padded = np.zeros((tile_rows * array, tile_columns * array), dtype=np.int32)
+        padded[: self.rows, : self.columns] = codes
+        tiles = padded.reshape(tile_rows, array, tile_columns, array).transpose(0, 2, 1, 3)
+        lane, bank = _skew(array)
+        return np.ascontiguousarray(tiles[:, :, lane, bank].reshape(-1, array))
+
+    def unpack(self, words: NDArray[np.int32], array: int) -> NDArray[np.int32]:
+        """Return the codes, shape ``(rows, columns)``, in memory words of shape ``(words, N)``."""
+        tile_rows, tile_columns = self.tiles(array)
+        tiles = np.empty((tile_rows, tile_columns, array, array), dtype=np.int32)
+        lane, bank = _skew(array)
+        tiles[:, :, lane, bank] = words.reshape(tile_rows, tile_columns, array, array)
+        matrix = tiles.transpose(0, 2, 1, 3).reshape(tile_rows * array, tile_columns * array)
+        return np.ascontiguousarray(matrix[: self.rows, : self.columns])
+
+    def locate(self, address: int, bank: int, array: int) -> tuple[int, int]:
+        """Return the row and column of the element at word `address` of `bank`; it may lie in the filling."""
+        tile, row = divmod(address - self.base, array)
+        tile_row, tile_column = divmod(tile, self.tiles(array)[1])
+        return tile_row * array + row, tile_column * array + (bank - row) % array
+
+
+def _skew(array: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return row and column of the element that a word (address in tile, bank) holds."""
+    row = np.arange(array)[:, None]
+    bank = np.arange(array)[None, :]
+    return np.broadcast_to(row, (array, array)), (bank - row) % array
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A positional argument of the compiled function, or its result.
+
+    Parameters
+    ----------
+    name
+        The parameter's name, ``"result"`` for the result.
+    structure
+        How its arrays are nested.
+    tensors
+        Index of the tensor of each array.
+    resident
+        Whether it stays in the device between runs instead of being handed to each.
+    """
+
+    name: str
+    structure: tree.Structure
+    tensors: tuple[int, ...]
+    resident: bool = False
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a device runs.
+
+    Parameters
+    ----------
+    name
+        Name of the compiled function.
+    geometry
+        The accelerator it is compiled for.
+    instructions
+        In order.
+    tensors
+        Every word of the three memories that is used belongs to one of these.
+    arguments, result
+        How the user's arrays map to tensors.
+    initial
+        Codes, by tensor index, written when the program is loaded.
+    macs
+        Multiply-accumulates of the mathematics in each instruction (no filling, no bias sums).
+    sources
+        The user's line behind each instruction.
+    notes
+        What the compiler decided that a user should know, such as a rounded learning rate.
+    """
+
+    name: str
+    geometry: Geometry
+    instructions: tuple[Instruction, ...]
+    tensors: tuple[Tensor, ...]
+    arguments: tuple[Argument, ...]
+    result: Argument
+    initial: Mapping[int, NDArray[np.int32]] = field(repr=False)
+    macs: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_instructions(self.instructions, self.geometry)
+        n = self.geometry.array
+        for tensor in self.tensors:
+            end = tensor.base + tensor.words(n)
+            if tensor.base % n or end > self.geometry.depth(tensor.memory):
+                raise DataError(
+                    f"{tensor.name} takes words {tensor.base} to {end - 1} of {tensor.memory.name}, "
+                    f"which has {self.geometry.depth(tensor.memory)} words a bank"
+                )
+
+    @cached_property
+    def cycles(self) -> int:
+        """Busy cycles of a run; exact."""
+        return run_cycles(self.instructions, self.geometry.array)
+
+    @property
+    def utilisation(self) -> float:
+        """Multiply-accumulates of the mathematics over those that the array could have done."""
+        return sum(self.macs) / (self.geometry.array**2 * self.cycles)
+
+    @property
+    def formats(self) -> dict[str, QFormat]:
+        """Format of each argument's arrays, by name; can be handed to another :func:`siligrad.compile`."""
+        return {
+            self.tensors[index].name: self.tensors[index].format
+            for argument in self.arguments
+            for index in argument.tensors
+        }
+
+    def words_used(self, memory: Memory) -> int:
+        """Words in each bank of `memory` up to the last one that has an owner."""
+        n = self.geometry.array
+        return max((t.base + t.words(n) for t in self.tensors if t.memory == memory), default=0)
+
+    def encode(self, index: int, value: Any) -> dict[int, NDArray[np.int32]]:
+        """Return the codes, by tensor index, of argument `index` given as the user's nested arrays.
+
+        Raises
+        ------
+        DataError
+            If the nesting, a shape or a value does not fit; the message names the array.
+        """
+        argument = self.arguments[index]
+        leaves, structure = tree.flatten(value)
+        if structure != argument.structure:
+            raise DataError(
+                f"argument {argument.name} must be nested like {argument.structure}, not like {structure}"
+            )
+        return {
+            tensor: self.tensors[tensor].encode(leaf)
+            for tensor, leaf in zip(argument.tensors, leaves, strict=True)
+        }
+
+    def memory_map(self) -> str:
+        """Return a table of every tensor: memory, words, size, format, role, name."""
+        n = self.geometry.array
+        lines = []
+        for memory in Memory:
+            depth = self.geometry.depth(memory)
+            used = self.words_used(memory)
+            lines.append(f"{memory.name}: {used} of {depth} words in each of {n} banks ({used / depth:.0%})")
+            owned = (tensor for tensor in self.tensors if tensor.memory == memory)
+            for tensor in sorted(owned, key=lambda tensor: (tensor.base, tensor.name)):
+                end = tensor.base + tensor.words(n) - 1
+                lines.append(
+                    f"  {tensor.base:6d} - {end:<6d} {tensor.rows:5d} x {tensor.columns:<5d} "
+                    f"Q{tensor.format.bits - 1 - tensor.format.frac}.{tensor.format.frac:<3d} "
+                    f"{tensor.role.name.lower():<9s} {tensor.name}"
+                )
+        return "\n".join(lines)
+
+    def owner(self, memory: Memory, address: int) -> Tensor | None:
+        """Return the tensor that word `address` of `memory` belongs to (the latest made, if reused)."""
+        n = self.geometry.array
+        for tensor in reversed(self.tensors):
+            if tensor.memory == memory and tensor.base <= address < tensor.base + tensor.words(n):
+                return tensor
+        return None
+
+    def save(self, path: str | Path) -> None:
+        """Write the program as an image file, beside and renamed into place."""
+        from siligrad import image
+
+        image.save(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> Program:
+        """Read an image file.
+
+        Raises
+        ------
+        siligrad.image.ImageError
+            If it is damaged, foreign, or of another version.
+        """
+        from siligrad import image
+
+        return image.load(path)
