@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# The same examples on every run, and no deadline: machines that run suites are slow at times.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+# New examples on every run, for `HYPOTHESIS_PROFILE=explore pytest`.
+settings.register_profile("explore", deadline=None, print_blob=True, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

