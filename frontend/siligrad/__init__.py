@@ -1,0 +1,37 @@
+"""siligrad: from Python functions to hardware that trains and runs them.
+
+>>> import siligrad as sg
+>>> float(sg.grad(lambda x: x * x)(3.0))
+6.0
+"""
+
+from __future__ import annotations
+
+from siligrad.autodiff import grad, simplify, stop_gradient, trace, value_and_grad, vjp
+from siligrad.compiler import CapacityError, LoweringError, Target, compile
+from siligrad.device import Device, DeviceError, available_devices, open_device
+from siligrad.errors import SiligradError
+from siligrad.fixed import QFormat
+from siligrad.isa import Geometry
+from siligrad.program import Program
+
+__all__ = [
+    "CapacityError",
+    "Device",
+    "DeviceError",
+    "Geometry",
+    "LoweringError",
+    "Program",
+    "QFormat",
+    "SiligradError",
+    "Target",
+    "available_devices",
+    "compile",
+    "grad",
+    "open_device",
+    "simplify",
+    "stop_gradient",
+    "trace",
+    "value_and_grad",
+    "vjp",
+]

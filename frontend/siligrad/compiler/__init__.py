@@ -1,0 +1,14 @@
+"""The compiler: from a graph to a static program, one pass a file.
+
+``driver`` calls them in order: ``lower`` (graph to operations), ``formats``, ``memories``, ``schedule`` (order),
+``place`` (words), ``schedule`` (delays). They hand each other what ``ir`` defines.
+"""
+
+from __future__ import annotations
+
+from siligrad.compiler.driver import compile
+from siligrad.compiler.lower import LoweringError
+from siligrad.compiler.place import CapacityError
+from siligrad.compiler.target import Target
+
+__all__ = ["CapacityError", "LoweringError", "Target", "compile"]

@@ -1,0 +1,262 @@
+"""``sg.compile``: from a Python function to a static program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siligrad import tree
+from siligrad.checker import accumulator_bound
+from siligrad.autodiff import Graph, Node, simplify, trace
+from siligrad.compiler.formats import Formats, choose_formats
+from siligrad.compiler.ir import Kernel, Matrix, Operation
+from siligrad.compiler.lower import LoweringError, lower
+from siligrad.compiler.memories import choose_memories
+from siligrad.compiler.place import place, words_of
+from siligrad.compiler.schedule import assemble, order_operations, schedule
+from siligrad.compiler.target import Target
+from siligrad.fixed import QFormat
+from siligrad.isa import Memory
+from siligrad.program import Argument, Program, Role, Tensor
+
+__all__ = ["compile"]
+
+
+def compile(
+    function: Callable[..., Any],
+    *args: Any,
+    target: Target | None = None,
+    donate: int | Sequence[int] = (),
+    resident: int | Sequence[int] = (),
+    calibration: Sequence[tuple[Any, ...]] = (),
+    headroom: int = 1,
+    formats: Mapping[str, QFormat] | None = None,
+    round_factors: bool = False,
+) -> Program:
+    """Compile `function` to a static program.
+
+    The function is traced once with `args`; nothing of it runs afterwards. Whatever it does (a training step
+    calls :func:`siligrad.grad`) must come down to products of matrices, ReLUs and the scalar factors between.
+
+    Parameters
+    ----------
+    function
+        Takes arrays, or tuples, lists and dicts of arrays, and returns such.
+    args
+        Examples: their shapes are the program's, their values calibrate its formats.
+    target
+        The accelerator; an 8 x 8 array by default.
+    donate
+        Arguments, by position, whose memory receives the result of the same structure (new parameters take
+        the place of the old). They stay in the device, and start as in `args`.
+    resident
+        Arguments that stay in the device, but are not replaced.
+    calibration
+        More examples of all arguments. The formats cover every value that occurs with any of them.
+    headroom
+        Bits kept free above the largest magnitude seen, for what is not an input of a run.
+    formats
+        Formats of arguments by name (``program.formats`` of another program), so that they agree.
+    round_factors
+        Round a learning rate that is no power of two instead of refusing it.
+
+    Raises
+    ------
+    LoweringError
+        If the hardware cannot do something: with the primitive, the user's line, and the alternative.
+    CapacityError
+        If the program does not fit the target.
+    """
+    target = target or Target()
+    donated = (donate,) if isinstance(donate, int) else tuple(donate)
+    staying = set(donated) | set((resident,) if isinstance(resident, int) else resident)
+    for index in staying:
+        if not 0 <= index < len(args):
+            raise LoweringError(
+                f"donate and resident are positions of arguments, 0 to {len(args) - 1}, not {index}"
+            )
+    graph = simplify(trace(function, *args))
+    in_place = _match_donated(graph, donated)
+    kernel = lower(graph, [i in staying for i, a in enumerate(graph.arguments) for _ in graph.inputs[a.slice]], in_place)
+    if not kernel.operations:
+        raise LoweringError(f"{function.__name__} computes nothing: no product of matrices is left of it")
+    examples = [args, *calibration]
+    ranges, seen = _calibrate(graph, kernel, examples, headroom)
+    fixed = {
+        matrix: formats[matrix.name].frac
+        for matrix in kernel.arguments
+        if formats is not None and matrix.name in formats
+    }
+    chosen = choose_formats(
+        kernel, ranges, fixed, target.operand_bits, round_factors=round_factors
+    )
+    memories = choose_memories(kernel)
+    return _build(function.__name__, graph, kernel, args, staying, seen, chosen, memories, target)
+
+
+def _build(
+    name: str,
+    graph: Graph,
+    kernel: Kernel,
+    args: Sequence[Any],
+    staying: set[int],
+    seen: Mapping[Matrix, float],
+    formats: Formats,
+    memories: Mapping[Matrix, Memory],
+    target: Target,
+) -> Program:
+    n = target.array
+    roundings = (target.rounding, target.update_rounding)
+    order = order_operations(kernel, memories, formats, n, *roundings)
+    bases = place(kernel, order, memories, n)
+    words = dict.fromkeys(Memory, n)
+    for matrix, base in bases.items():
+        memory = memories[matrix]
+        words[memory] = max(words[memory], base + words_of(matrix, n))
+    instructions = [assemble(o, memories, bases, formats, n, *roundings) for o in order]
+    geometry = target.geometry(words, sum(instruction.lines for instruction in instructions))
+
+    kept = [matrix for matrix in kernel.matrices if matrix in bases]
+    index = {matrix: position for position, matrix in enumerate(kept)}
+    limits = _limits(kernel, order, formats, seen, target)
+    tensors = tuple(
+        Tensor(
+            name=matrix.name,
+            role=matrix.role,
+            memory=memories[matrix],
+            base=bases[matrix],
+            rows=matrix.rows,
+            columns=matrix.columns,
+            shape=matrix.shape,
+            format=QFormat(target.operand_bits, formats.fractions[matrix]),
+            limit=limits[matrix],
+            scale=matrix.scale,
+            sign=matrix in kernel.signs,
+        )
+        for matrix in kept
+    )
+    arguments = []
+    initial: dict[int, NDArray[np.int32]] = {}
+    for position, (argument, value) in enumerate(zip(graph.arguments, args, strict=True)):
+        inside = [index[matrix] for matrix in kernel.arguments[argument.slice]]
+        arguments.append(
+            Argument(argument.name, argument.structure, tuple(inside), position in staying)
+        )
+        if position in staying:
+            for at, leaf in zip(inside, tree.flatten(value)[0], strict=True):
+                initial[at] = tensors[at].encode(leaf)
+    for matrix in kept:
+        if matrix.initial is not None:
+            initial[index[matrix]] = tensors[index[matrix]].encode(matrix.initial)
+    return Program(
+        name=name,
+        geometry=geometry,
+        instructions=tuple(schedule(instructions, geometry)),
+        tensors=tensors,
+        arguments=tuple(arguments),
+        result=Argument("result", graph.out_tree, tuple(index[m] for m in kernel.results)),
+        initial=initial,
+        macs=tuple(operation.macs for operation in order),
+        sources=tuple(operation.source for operation in order),
+        notes=formats.notes,
+    )
+
+
+def _match_donated(graph: Graph, donated: Sequence[int]) -> dict[int, int]:
+    """Return which output (by index) takes the place of which input, for the donated arguments."""
+    candidates = [(graph.out_tree, 0)]
+    if graph.out_tree.kind is tuple:
+        at = 0
+        for child in graph.out_tree.children:
+            candidates.append((child, at))
+            at += child.leaf_count
+    in_place: dict[int, int] = {}
+    for position in donated:
+        argument = graph.arguments[position]
+        inputs = graph.inputs[argument.slice]
+        for structure, at in candidates:
+            outputs = graph.outputs[at : at + len(inputs)]
+            fits = structure == argument.structure and at not in in_place
+            if fits and [o.shape for o in outputs] == [i.shape for i in inputs]:
+                first = argument.slice.start
+                in_place.update({at + i: first + i for i in range(len(inputs))})
+                break
+        else:
+            raise LoweringError(
+                f"argument {argument.name} is donated, but no result has its structure "
+                f"{argument.structure} and its shapes; the function returns {graph.out_tree}"
+            )
+    return in_place
+
+
+def _calibrate(
+    graph: Graph, kernel: Kernel, examples: Sequence[Sequence[Any]], headroom: int
+) -> tuple[dict[Matrix, float], dict[Matrix, float]]:
+    """Return the range to be covered, and the largest magnitude seen, of each matrix."""
+    holds: dict[Matrix, list[Node]] = {
+        matrix: [matrix.node] if matrix.node is not None else [] for matrix in kernel.matrices
+    }
+    for matrix, output in zip(kernel.results, graph.outputs, strict=True):
+        holds[matrix].append(output)
+    seen = dict.fromkeys(kernel.matrices, 0.0)
+    for example in examples:
+        leaves = []
+        for argument, value in zip(graph.arguments, example, strict=True):
+            flat, structure = tree.flatten(value)
+            if structure != argument.structure:
+                raise LoweringError(
+                    f"a calibration example has argument {argument.name} nested like {structure}, not "
+                    f"like {argument.structure}"
+                )
+            leaves += flat
+        values = graph.values(*leaves)
+        for matrix, nodes in holds.items():
+            for node in nodes:
+                array = np.abs(np.asarray(values[node], dtype=np.float64))
+                if not np.isfinite(array).all():
+                    raise LoweringError(
+                        f"{matrix.name} is not finite in a calibration example; formats cannot be chosen"
+                    )
+                seen[matrix] = max(seen[matrix], float(array.max()) / abs(matrix.scale))
+    updated = {operation.destination for operation in kernel.operations if operation.update}
+    widened = {
+        matrix: magnitude * (1 if matrix.role in (Role.INPUT, Role.CONSTANT) else 2.0**headroom)
+        for matrix, magnitude in seen.items()
+    }
+    for matrix in updated:  # a bias that starts at zero says nothing of where training takes it
+        widened[matrix] = max(widened[matrix], 1.0)
+    return widened, seen
+
+
+def _limits(
+    kernel: Kernel,
+    operations: Sequence[Operation],
+    formats: Formats,
+    seen: Mapping[Matrix, float],
+    target: Target,
+) -> dict[Matrix, int]:
+    """Return the largest magnitude of a code that each matrix may hold.
+
+    That is the format's own, unless a sum could overflow with it: then the inputs of that sum are held to
+    the power of two that covers what was seen of them.
+    """
+    full = QFormat(target.operand_bits, 0).limit
+    limits = dict.fromkeys(kernel.matrices, full)
+    most = (1 << (target.sum_bits - 1)) - 1
+    for operation in operations:
+        terms = []
+        for index, term in enumerate(operation.terms):
+            a = 1 << formats.ones.get((operation, index), 0)
+            if term.a is not None:
+                a = limits[term.a.matrix]
+            terms.append((term.b.rows, a, limits[term.b.matrix]))
+        if accumulator_bound(terms) <= most:
+            continue
+        for matrix in operation.reads:
+            if matrix.role == Role.INPUT:
+                largest = int(np.rint(np.ldexp(seen[matrix], formats.fractions[matrix])))
+                limits[matrix] = min(full, 1 << max(largest - 1, 0).bit_length())
+    return limits

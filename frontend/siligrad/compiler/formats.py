@@ -1,0 +1,186 @@
+"""Choose the fraction bits of every matrix, and the shift of every operation.
+
+Each matrix starts with the most fraction bits that its calibrated range allows. Then the rules of the
+hardware are applied until none is broken: an auxiliary operand has the format of the result, all products
+that an operation sums have the same fraction, and a shift never goes left. Every rule is mended by taking
+fraction bits away, which never makes anything saturate, so this ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from siligrad.compiler.ir import Kernel, Matrix, Operation, Term
+from siligrad.compiler.lower import LoweringError
+from siligrad.fixed import QFormat
+from siligrad.isa import SHIFT_MAX
+
+__all__ = ["Formats", "choose_formats"]
+
+_TOLERANCE = 2.0**-20
+"""Relative distance at which a factor is taken for the power of two that it was meant to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """What :func:`choose_formats` decided.
+
+    Parameters
+    ----------
+    fractions
+        Fraction bits of each matrix.
+    shifts
+        Right shift of each operation.
+    ones
+        Exponent of the one in each term with ones, by operation and position.
+    notes
+        Factors that were rounded to a power of two, as sentences.
+    """
+
+    fractions: Mapping[Matrix, int]
+    shifts: Mapping[Operation, int]
+    ones: Mapping[tuple[Operation, int], int]
+    notes: tuple[str, ...]
+
+
+def choose_formats(
+    kernel: Kernel,
+    ranges: Mapping[Matrix, float],
+    fixed: Mapping[Matrix, int],
+    bits: int,
+    *,
+    round_factors: bool,
+) -> Formats:
+    """Choose formats for `kernel`.
+
+    Parameters
+    ----------
+    ranges
+        Largest magnitude of each matrix that must not saturate.
+    fixed
+        Fraction bits that the caller wants at most, for some matrices.
+    bits
+        Width of an operand.
+    round_factors
+        Whether a factor that is no power of two is rounded to one instead of refused.
+
+    Raises
+    ------
+    LoweringError
+        If a factor is no power of two, or no shift reaches the result's format.
+    """
+    notes: list[str] = []
+    exponents: dict[Term, int] = {}
+    for operation in kernel.operations:
+        for term in operation.terms:
+            exponents[term] = _exponent(operation, term, round_factors, notes)
+    fractions = {
+        matrix: min(QFormat.covering(bits, ranges[matrix]).frac, fixed.get(matrix, 1 << 30))
+        for matrix in kernel.matrices
+    }
+    changed = True
+    while changed:
+        before = dict(fractions)
+        for operation in kernel.operations:
+            _apply_rules(operation, exponents, fractions, bits)
+        changed = fractions != before
+
+    shifts = {}
+    ones = {}
+    for operation in kernel.operations:
+        fraction = _sum_fraction(operation, exponents, fractions)
+        shift = fraction - fractions[operation.destination]
+        if shift > SHIFT_MAX:
+            raise LoweringError(
+                f"{operation.source}: {operation.destination.name} would need a shift of {shift} bits, but "
+                f"{SHIFT_MAX} is the most; its factor is too small to have an effect (learning rate?)"
+            )
+        shifts[operation] = shift
+        for index, term in enumerate(operation.terms):
+            if term.a is None:
+                ones[operation, index] = fraction - fractions[term.b.matrix] + exponents[term]
+    return Formats(fractions, shifts, ones, tuple(dict.fromkeys(notes)))
+
+
+def _exponent(operation: Operation, term: Term, round_factors: bool, notes: list[str]) -> int:
+    """Return the exponent of two that a term's coefficient is."""
+    magnitude = abs(term.coefficient)
+    exponent = round(math.log2(magnitude))
+    if abs(magnitude / 2.0**exponent - 1) > _TOLERANCE:
+        ratio = 2.0**exponent / magnitude
+        what = (
+            f"{operation.source}: {operation.destination.name} is changed by {magnitude:.6g} times a product"
+        )
+        if not round_factors:
+            raise LoweringError(
+                f"{what}, which is no power of two; multiply the learning rate by {ratio:.6g} (or by "
+                f"{ratio * (2 if ratio < 1 else 0.5):.6g}), or compile with round_factors=True"
+            )
+        notes.append(f"{what}; rounded to 2**{exponent}")
+    return exponent
+
+
+def _sum_fraction(
+    operation: Operation,
+    exponents: Mapping[Term, int],
+    fractions: Mapping[Matrix, int],
+) -> int:
+    """Return the fraction bits of the sum: the least of its products; ones follow."""
+    products = [
+        fractions[term.a.matrix] + fractions[term.b.matrix] - exponents[term]
+        for term in operation.terms
+        if term.a is not None
+    ]
+    if products:
+        return min(products)
+    # Ones alone may be any power of two: the least that needs no shift to the left.
+    least = min(fractions[term.b.matrix] - exponents[term] for term in operation.terms)
+    return max(least, fractions[operation.destination])
+
+
+def _apply_rules(
+    operation: Operation,
+    exponents: Mapping[Term, int],
+    fractions: dict[Matrix, int],
+    bits: int,
+) -> None:
+    destination = operation.destination
+    if operation.aux is not None and operation.aux_mode:
+        common = min(fractions[operation.aux.matrix], fractions[destination])
+        fractions[operation.aux.matrix] = fractions[destination] = common
+    fraction = _sum_fraction(operation, exponents, fractions)
+    for term in operation.terms:
+        b = term.b.matrix
+        if term.a is not None:
+            excess = fractions[term.a.matrix] + fractions[b] - exponents[term] - fraction
+            fractions[b] -= excess
+        else:
+            # 2**exponent of a one: from 0 to bits - 2
+            one = fraction - fractions[b] + exponents[term]
+            if one < 0:
+                fractions[b] += one
+            elif one > bits - 2:
+                _lower_products(operation, fractions, one - (bits - 2))
+                return
+    fractions[destination] = min(fractions[destination], fraction)
+
+
+def _lower_products(operation: Operation, fractions: dict[Matrix, int], excess: int) -> None:
+    """Take `excess` bits from the sum of `operation`: from the finer operand of each product.
+
+    Where there is none, the sum's fraction is the result's, which gives way.
+    """
+    taken: set[Matrix] = set()
+    if all(term.a is None for term in operation.terms):
+        fractions[operation.destination] -= excess
+    for term in operation.terms:
+        if term.a is None:
+            continue
+        a, b = term.a.matrix, term.b.matrix
+        if a in taken or b in taken:
+            continue
+        finer = a if fractions[a] > fractions[b] else b
+        fractions[finer] -= excess
+        taken.add(finer)

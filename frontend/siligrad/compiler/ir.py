@@ -1,0 +1,160 @@
+"""What the compiler's passes hand to each other: matrices, and operations on them.
+
+A graph is lowered to a :class:`Kernel`. The passes after that decide where matrices lie and when operations
+run; they return tables and leave the kernel alone. :meth:`Kernel.check` says whether it makes sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siligrad.autodiff import Node
+from siligrad.isa import AuxMode, Gate
+from siligrad.program import Role
+
+__all__ = ["Kernel", "Matrix", "Operation", "Term", "View"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Matrix:
+    """A matrix that will be held in one of the memories.
+
+    Parameters
+    ----------
+    name
+        Path of the argument it holds, or what computes it.
+    role
+        What it is for.
+    rows, columns
+        Its size.
+    shape
+        Shape of the user's array.
+    node
+        The graph node whose values it holds.
+    scale
+        The node's value is the matrix's value times this.
+    initial
+        Values to be loaded with the program; the user's shape.
+    """
+
+    name: str
+    role: Role
+    rows: int
+    columns: int
+    shape: tuple[int, ...]
+    node: Node | None
+    scale: float = 1.0
+    initial: NDArray[np.float64] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A matrix as it stands, or transposed."""
+
+    matrix: Matrix
+    transposed: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of what is seen."""
+        return self.matrix.columns if self.transposed else self.matrix.rows
+
+    @property
+    def columns(self) -> int:
+        """Columns of what is seen."""
+        return self.matrix.rows if self.transposed else self.matrix.columns
+
+    @property
+    def T(self) -> View:
+        """The transpose."""
+        return View(self.matrix, not self.transposed)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """``coefficient * a @ b``; without `a`, a matrix of ones takes its place."""
+
+    coefficient: float
+    a: View | None
+    b: View
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Operation:
+    """``destination = gate(sum of terms +- aux)``: one instruction to be.
+
+    All coefficients have the same sign; `negate` says which.
+    """
+
+    destination: Matrix
+    terms: tuple[Term, ...]
+    negate: bool
+    aux: View | None
+    aux_mode: AuxMode
+    gate: Gate
+    update: bool
+    source: str
+
+    @property
+    def reads(self) -> Iterator[Matrix]:
+        """The matrices it reads, auxiliary operand included."""
+        for term in self.terms:
+            if term.a is not None:
+                yield term.a.matrix
+            yield term.b.matrix
+        if self.aux is not None:
+            yield self.aux.matrix
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the mathematics: those of its products, none for sums with ones."""
+        d = self.destination
+        return sum(d.rows * term.b.rows * d.columns for term in self.terms if term.a is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A lowered function.
+
+    Parameters
+    ----------
+    matrices
+        All of them, arguments first.
+    operations
+        In an order in which they can run.
+    arguments
+        The matrix of each input of the graph.
+    results
+        The matrix of each output of the graph.
+    signs
+        Matrices whose values must be +1 or -1.
+    """
+
+    matrices: tuple[Matrix, ...]
+    operations: tuple[Operation, ...]
+    arguments: tuple[Matrix, ...]
+    results: tuple[Matrix, ...]
+    signs: frozenset[Matrix]
+
+    def check(self) -> None:
+        """Assert that shapes agree and that nothing is read before it is written."""
+        written = {m for m in self.matrices if m.role not in (Role.TEMPORARY, Role.OUTPUT)}
+        for operation in self.operations:
+            d = operation.destination
+            for matrix in operation.reads:
+                assert matrix in written, f"{matrix.name} is read before it is written"
+            for term in operation.terms:
+                assert term.b.columns == d.columns, f"{d.name}: term of {term.b.columns} columns"
+                if term.a is not None:
+                    assert (term.a.rows, term.a.columns) == (d.rows, term.b.rows), d.name
+                assert (term.coefficient < 0) == operation.negate, d.name
+            if operation.aux is not None:
+                assert (operation.aux.rows, operation.aux.columns) == (d.rows, d.columns), d.name
+            assert operation.terms, f"{d.name} is the sum of nothing"
+            assert d in self.matrices, d.name
+            written.add(d)
+        assert set(self.results) <= written

@@ -1,0 +1,183 @@
+"""Order the operations, turn them into instructions, and start each as early as no hazard forbids.
+
+Instructions overlap: while one drains, the next streams. Which operation comes next is decided greedily,
+the one that could start first; of several, the one that comes first in the program. So a bias gradient
+slips into the gap in which a mask still occupies a memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from siligrad.compiler.formats import Formats
+from siligrad.compiler.ir import Kernel, Matrix, Operation, View
+from siligrad.compiler.memories import product_of
+from siligrad.compiler.place import words_of
+from siligrad.isa import (
+    ADDRESS_BITS,
+    SEGMENT_CYCLES,
+    Geometry,
+    Instruction,
+    Memory,
+    Rounding,
+    Segment,
+)
+from siligrad.timing import Timeline
+
+__all__ = ["assemble", "order_operations", "schedule"]
+
+
+def assemble(
+    operation: Operation,
+    memories: Mapping[Matrix, Memory],
+    bases: Mapping[Matrix, int],
+    formats: Formats,
+    array: int,
+    rounding: Rounding,
+    update_rounding: Rounding,
+) -> Instruction:
+    """Return the instruction that `operation` is, without a delay."""
+    d = operation.destination
+    product = product_of(operation, memories)
+    assert product is not None
+    m_tiles, p_tiles = -(-d.rows // array), -(-d.columns // array)
+    segments = []
+    for index, term in enumerate(operation.terms):
+        b_k, b_p = _strides(term.b, array)
+        segment = Segment(
+            k=term.b.rows,
+            b_base=bases[term.b.matrix],
+            b_k=b_k,
+            b_p=b_p,
+            b_column=int(term.b.transposed),
+        )
+        if term.a is None:
+            segment = replace(segment, ones=1, ones_shift=formats.ones[operation, index], a_column=0)
+        else:
+            a_m, a_k = _strides(term.a, array)
+            segment = replace(
+                segment,
+                a_base=bases[term.a.matrix],
+                a_m=a_m,
+                a_k=a_k,
+                a_column=int(not term.a.transposed),
+            )
+        segments.append(replace(segment, pad=max(SEGMENT_CYCLES - segment.k, 0)))
+    missing = array - sum(segment.cycles for segment in segments)
+    if missing > 0:
+        segments[-1] = replace(segments[-1], pad=segments[-1].pad + missing)
+    d_m, d_p = _strides(View(d), array)
+    instruction = Instruction(
+        m_tiles=m_tiles,
+        p_tiles=p_tiles,
+        product=product,
+        destination=memories[d],
+        rows_last=d.rows - (m_tiles - 1) * array,
+        d_base=bases[d],
+        d_m=d_m,
+        d_p=d_p,
+        segments=tuple(segments),
+        shift=formats.shifts[operation],
+        rounding=update_rounding if operation.update else rounding,
+        aux_mode=operation.aux_mode,
+        gate=operation.gate,
+        negate=int(operation.negate),
+    )
+    if operation.aux is not None:
+        aux_m, aux_p = _strides(operation.aux, array)
+        instruction = replace(
+            instruction,
+            aux_base=bases[operation.aux.matrix],
+            aux_m=aux_m,
+            aux_p=aux_p,
+            aux_column=int(operation.aux.transposed),
+        )
+    return instruction
+
+
+def _strides(view: View, array: int) -> tuple[int, int]:
+    """Return the distance in words from a tile to the one below it, and to the one right of it."""
+    down, right = -(-view.matrix.columns // array) * array, array
+    return (right, down) if view.transposed else (down, right)
+
+
+def order_operations(
+    kernel: Kernel,
+    memories: Mapping[Matrix, Memory],
+    formats: Formats,
+    array: int,
+    rounding: Rounding,
+    update_rounding: Rounding,
+) -> list[Operation]:
+    """Return the operations in the order in which they are to run.
+
+    Hazards are judged with every matrix at words of its own. Where these would not fit the address width,
+    the program's order stays.
+    """
+    bases: dict[Matrix, int] = {}
+    tops = dict.fromkeys(Memory, 0)
+    for matrix in kernel.matrices:
+        bases[matrix] = tops[memories[matrix]]
+        tops[memories[matrix]] += words_of(matrix, array)
+    if max(tops.values()) > 1 << ADDRESS_BITS:
+        return list(kernel.operations)
+    instructions = {
+        operation: assemble(
+            operation, memories, bases, formats, array, rounding, update_rounding
+        )
+        for operation in kernel.operations
+    }
+    depth = {memory: max(top, array) for memory, top in tops.items()}
+    timeline = Timeline(
+        Geometry(
+            array=array,
+            x_depth=depth[Memory.X],
+            w_depth=depth[Memory.W],
+            e_depth=depth[Memory.E],
+        )
+    )
+    before = _dependences(kernel.operations)
+    waiting = list(kernel.operations)
+    order: list[Operation] = []
+    while waiting:
+        done = set(order)
+        ready = [operation for operation in waiting if before[operation] <= done]
+        starts = {o: timeline.earliest(instructions[o]).cycle for o in ready}
+        best = min(ready, key=lambda o: starts[o])
+        timeline.place(instructions[best], starts[best])
+        order.append(best)
+        waiting.remove(best)
+    return order
+
+
+def _dependences(operations: Sequence[Operation]) -> dict[Operation, set[Operation]]:
+    """Return, for each operation, those that must run before it."""
+    before: dict[Operation, set[Operation]] = {}
+    writers: dict[Matrix, Operation] = {}
+    readers: dict[Matrix, list[Operation]] = {}
+    for operation in operations:
+        needs = before.setdefault(operation, set())
+        for matrix in operation.reads:
+            if matrix in writers:
+                needs.add(writers[matrix])
+        d = operation.destination
+        if d in writers:
+            needs.add(writers[d])
+        needs.update(readers.get(d, ()))
+        for matrix in operation.reads:
+            readers.setdefault(matrix, []).append(operation)
+        writers[d] = operation
+        readers[d] = []
+    return before
+
+
+def schedule(instructions: Sequence[Instruction], geometry: Geometry) -> list[Instruction]:
+    """Return the instructions with the delays that keep them clear of every hazard."""
+    timeline = Timeline(geometry)
+    result = []
+    for instruction in instructions:
+        start = timeline.earliest(instruction).cycle
+        result.append(replace(instruction, delay=start - timeline.ready))
+        timeline.place(instruction, start)
+    return result
