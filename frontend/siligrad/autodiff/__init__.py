@@ -1,0 +1,41 @@
+"""Automatic differentiation of Python functions of arrays, eager and as graphs."""
+
+from __future__ import annotations
+
+from siligrad.autodiff.graph import Argument, Graph, Node, trace
+from siligrad.autodiff.simplify import simplify
+from siligrad.autodiff.source import Source
+from siligrad.autodiff.tracer import Primitive, Tracer, primitives, register
+from siligrad.autodiff.transforms import (
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    stop_gradient,
+    value_and_grad,
+    vjp,
+)
+
+import siligrad.numpy  # isort: skip  # noqa: F401  # gives traced values their operators
+
+__all__ = [
+    "Argument",
+    "Graph",
+    "Node",
+    "Primitive",
+    "Source",
+    "Tracer",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "primitives",
+    "register",
+    "simplify",
+    "stop_gradient",
+    "trace",
+    "value_and_grad",
+    "vjp",
+]
