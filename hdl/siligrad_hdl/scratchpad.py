@@ -1,0 +1,230 @@
+"""The memories of tiles: reading and writing a row or a column of a tile in each cycle.
+
+A tile is stored skewed: element (r, c) is in bank ``(r + c) mod N`` at the tile's address plus r.
+So the N elements of a row, and of a column, are in N different banks; lane `l` of either is in
+bank ``(l + index) mod N``, `index` being the number of the row or column.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from siligrad_hdl.block_memory import BlockMemory
+from siligrad_hdl.delay import delayed
+from siligrad_hdl.rotator import Rotator
+
+__all__ = ["SkewedMemory", "SkewedWriter", "TileRequest"]
+
+
+class TileRequest(data.StructLayout):
+    """What to read or write in a cycle.
+
+    Parameters
+    ----------
+    array : :class:`int`
+        N, rows and columns of a tile.
+    address_bits : :class:`int`
+        Width of an address inside a bank.
+
+    Members
+    -------
+    address : :class:`unsigned(address_bits)`
+        Address of the tile: a multiple of N.
+    index : :class:`range(array)`
+        Number of the row or column.
+    column : :class:`1`
+        A column, else a row.
+    word : :class:`1`
+        Neither, but the single word at ``address``, which may be any, of bank ``index``.
+    """
+
+    def __init__(self, *, array: int, address_bits: int) -> None:
+        super().__init__({
+            "address": address_bits,
+            "index": range(array),
+            "column": 1,
+            "word": 1,
+        })
+
+
+def _bank_addresses(m: Module, request: data.View, array: int) -> list[Value]:
+    """Return the address of the element of `request` in each of `array` banks."""
+    addresses: list[Value] = []
+    for bank in range(array):
+        row = Signal(range(array), name=f"row_{bank}")  # the row of the element in this bank
+        with m.Switch(request.index):
+            for index in range(array):
+                with m.Case(index):
+                    m.d.comb += row.eq(Mux(request.column, (bank - index) % array, index))
+        with m.If(request.word):
+            m.d.comb += row.eq(0)
+        if array & (array - 1) == 0:  # the low bits of a tile's address are zero
+            addresses.append(request.address | row)
+        else:
+            addresses.append((request.address + row)[: request.address.shape().width])
+    return addresses
+
+
+class SkewedMemory(wiring.Component):
+    """N banks that deliver a row or a column of a tile in each cycle, element `l` in lane `l`.
+
+    It is written bank by bank, from a :class:`SkewedWriter`, in any cycle. A row or column reads
+    what was written in the cycles up to and including that of its request.
+
+    Parameters
+    ----------
+    array : :class:`int`
+        N, the number of banks and lanes.
+    operand_bits : :class:`int`
+        Width of an element.
+    depth : :class:`int`
+        Words of a bank.
+    address_bits : :class:`int`
+        Width of the addresses in requests; what lies beyond ``depth`` is not accessed.
+
+    Members
+    -------
+    request : :py:`In(TileRequest)`
+        What to read in this cycle.
+    lanes : :py:`Out(signed(operand_bits)).array(array)`
+        What was read, ``latency`` cycles later, for a word in lane 0.
+    write_enable : :py:`In(array)`
+        Banks to write in this cycle.
+    write_addresses : :py:`In(address_bits).array(array)`
+        Address for each bank.
+    write_data : :py:`In(signed(operand_bits)).array(array)`
+        Element for each bank.
+
+    Attributes
+    ----------
+    latency : :class:`int`
+        Cycles from ``request`` to ``lanes``: bank addresses, memory, its output register, rotator.
+    banks : :class:`list` of :class:`BlockMemory`
+        The banks, whose ``data`` a simulator may access.
+    """
+
+    def __init__(self, *, array: int, operand_bits: int, depth: int, address_bits: int) -> None:
+        self.array = array
+        self.operand_bits = operand_bits
+        self.depth = depth
+        self.address_bits = address_bits
+        self.banks = [BlockMemory(shape=signed(operand_bits), depth=depth) for _ in range(array)]
+        self._rotator = Rotator(array=array, shape=signed(operand_bits))
+        self.latency = 1 + BlockMemory.latency + self._rotator.latency
+        super().__init__({
+            "request": In(TileRequest(array=array, address_bits=address_bits)),
+            "lanes": Out(signed(operand_bits)).array(array),
+            "write_enable": In(array),
+            "write_addresses": In(address_bits).array(array),
+            "write_data": In(signed(operand_bits)).array(array),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.rotator = rotator = self._rotator
+        addresses = _bank_addresses(m, self.request, self.array)
+        for number, (bank, address) in enumerate(zip(self.banks, addresses, strict=True)):
+            m.submodules[f"bank_{number}"] = bank
+            bank_address = Signal(range(self.depth), name=f"bank_address_{number}", reset_less=True)
+            m.d.sync += bank_address.eq(address)
+            m.d.comb += [
+                bank.read_address.eq(bank_address),
+                rotator.data[number].eq(bank.read_data),
+                bank.write_enable.eq(self.write_enable[number]),
+                bank.write_address.eq(self.write_addresses[number]),
+                bank.write_data.eq(self.write_data[number]),
+                self.lanes[number].eq(rotator.rotated[number]),
+            ]
+        amount = delayed(m, self.request.index, 1 + BlockMemory.latency, name="amount")
+        m.d.comb += rotator.amount.eq(amount)
+        return m
+
+
+class SkewedWriter(wiring.Component):
+    """Turns a row or a column, element `l` in lane `l`, into a write of each bank.
+
+    It serves several memories, and chooses in each cycle which of them are written.
+
+    Parameters
+    ----------
+    array : :class:`int`
+        N, the number of banks and lanes.
+    operand_bits : :class:`int`
+        Width of an element.
+    address_bits : :class:`int`
+        Width of the addresses.
+    memories : :class:`int`
+        Number of memories that are written from here.
+
+    Members
+    -------
+    request : :py:`In(TileRequest)`
+        What to write. A word is written from lane 0.
+    enable : :py:`In(memories)`
+        Memories to write in this cycle.
+    lanes : :py:`In(signed(operand_bits)).array(array)`
+        The elements.
+    write_enables : :py:`Out(array).array(memories)`
+        Banks to write in each memory, ``latency`` cycles later.
+    write_addresses : :py:`Out(address_bits).array(array)`
+        Address for each bank, for any memory.
+    write_data : :py:`Out(signed(operand_bits)).array(array)`
+        Element for each bank, for any memory.
+
+    Attributes
+    ----------
+    latency : :class:`int`
+        Cycles from the request to the write.
+    """
+
+    def __init__(
+        self, *, array: int, operand_bits: int, address_bits: int, memories: int = 3
+    ) -> None:
+        self.array = array
+        self.operand_bits = operand_bits
+        self.address_bits = address_bits
+        self.memories = memories
+        self._rotator = Rotator(array=array, shape=signed(operand_bits))
+        self.latency = self._rotator.latency
+        super().__init__({
+            "request": In(TileRequest(array=array, address_bits=address_bits)),
+            "enable": In(memories),
+            "lanes": In(signed(operand_bits)).array(array),
+            "write_enables": Out(array).array(memories),
+            "write_addresses": Out(address_bits).array(array),
+            "write_data": Out(signed(operand_bits)).array(array),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        n = self.array
+        m.submodules.rotator = rotator = self._rotator
+
+        # Bank b takes the lane l with (l + index) mod n = b.
+        with m.Switch(self.request.index):
+            for index in range(n):
+                with m.Case(index):
+                    m.d.comb += rotator.amount.eq(-index % n)
+        for lane in range(n):
+            m.d.comb += [
+                rotator.data[lane].eq(self.lanes[lane]),
+                self.write_data[lane].eq(rotator.rotated[lane]),
+            ]
+
+        # Addresses and enables take as long as the rotator; their last register is behind the
+        # arithmetic.
+        request = data.View(
+            self.request.shape(),
+            delayed(m, self.request.as_value(), self.latency - 1, name="request"),
+        )
+        enable = delayed(m, self.enable, self.latency - 1, name="enable", reset=True)
+        for bank, address in enumerate(_bank_addresses(m, request, n)):
+            write_address = Signal(self.address_bits, name=f"write_address_{bank}", reset_less=True)
+            m.d.sync += write_address.eq(address)
+            m.d.comb += self.write_addresses[bank].eq(write_address)
+            written = ~request.word | (request.index == Const(bank, range(n)))
+            for number in range(self.memories):
+                m.d.sync += self.write_enables[number][bank].eq(enable[number] & written)
+        return m
