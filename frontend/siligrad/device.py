@@ -78,6 +78,11 @@ class Device(ABC):
         self.geometry = geometry
         self._program: Program | None = None
 
+    @classmethod
+    def available(cls) -> str | None:
+        """Return None if the device can be opened here, else what it lacks and what to do, as a sentence."""
+        return None
+
     # What a subclass implements.
 
     @abstractmethod

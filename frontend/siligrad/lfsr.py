@@ -11,6 +11,7 @@ The polynomial, the draw order and the seeds are specified in ``docs/spec/numeri
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,10 +67,9 @@ def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.int64], tuple[in
     squaring doubles the distance of the taps: so a long run is produced in a logarithmic number of steps.
     """
     lanes = len(states)
-    history = STATE_BITS  # words that the recurrence looks back
+    history = TAPS[0]  # words that the recurrence looks back
     words = np.zeros((history + max(count, 2), lanes), dtype=np.int64)
-    # Running the recurrence backwards from the state gives the words that came before it.
-    words[:history] = _past_words(states, history)
+    words[:history] = _past_words(states)
     at, end = history, history + count
     stride = 1
     while at < end:
@@ -85,19 +85,26 @@ def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.int64], tuple[in
     return words[history:end], tuple(after)
 
 
-def _past_words(states: Sequence[int], count: int) -> NDArray[np.int64]:
-    """Return the last `count` words of sixteen bits that each state has drawn, the newest last."""
+def _past_words(states: Sequence[int]) -> NDArray[np.int64]:
+    """Return the words of sixteen bits that led to `states`, oldest first, shape ``(32, lanes)``."""
+    bits = np.asarray(states, dtype=np.int64)[None, :] >> np.arange(STATE_BITS)[:, None] & 1
+    past = _past_of_each_bit()
+    return np.asarray(np.bitwise_xor.reduce(past[:, :, None] * bits[:, None, :], axis=0))
+
+
+@cache
+def _past_of_each_bit() -> NDArray[np.int64]:
+    """Return the past words of each state of a single bit, shape ``(bits, 32)``; any past is a sum of them."""
     low = (1 << DRAW_BITS) - 1
-    result = np.zeros((count, len(states)), dtype=np.int64)
-    for lane, state in enumerate(states):
-        bits = state  # bit i is the bit drawn i steps ago
-        have = STATE_BITS
-        while have < count * DRAW_BITS:
-            # bit(n - 32) = bit(n) ^ bit(n - 31) ^ bit(n - 30) ^ bit(n - 10), n the newest bit that allows it
-            n = have - STATE_BITS
-            old = bits >> n ^ bits >> (n + 31) ^ bits >> (n + 30) ^ bits >> (n + 10)
-            bits |= (old & 1) << have
-            have += 1
-        for index in range(count):
-            result[count - 1 - index, lane] = bits >> (index * DRAW_BITS) & low
+    result = np.zeros((STATE_BITS, STATE_BITS), dtype=np.int64)
+    for bit in range(STATE_BITS):
+        history = 1 << bit  # bit i was drawn i steps ago
+        for age in range(STATE_BITS, STATE_BITS * DRAW_BITS):
+            # The recurrence, read backwards: a(n-32) = a(n) ^ a(n-31) ^ a(n-30) ^ a(n-10).
+            old = history >> (age - STATE_BITS)
+            for tap in TAPS[1:]:
+                old ^= history >> (age - STATE_BITS + tap)
+            history |= (old & 1) << age
+        for index in range(STATE_BITS):
+            result[bit, STATE_BITS - 1 - index] = history >> (index * DRAW_BITS) & low
     return result

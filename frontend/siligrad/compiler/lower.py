@@ -337,11 +337,12 @@ class _Lowering:
             return self._emit_new(core.inner, Gate.MASK, value, node, role, mask=active.core.view)
         if isinstance(core, OneSided):
             self._signs.add(core.sign.matrix)
-            if [view for _, view in core.inner.parts] != [core.sign]:
+            inner = _rows_as_terms(core.inner, node)
+            if [view for _, view in inner.parts] != [core.sign]:
                 raise Impossible("a hinge must be max(constant - target * output, 0)")
             # The epilogue keeps what differs in sign from its auxiliary operand: it is given -u.
             stored = self._emit_new(
-                as_sum(Value(-1.0, core.inner)), Gate.HINGE, value.scaled(-1.0), node, role
+                as_sum(Value(-1.0, inner)), Gate.HINGE, value.scaled(-1.0), node, role
             )
             return stored.scaled(-1.0)
         raise Impossible("it is neither a product of matrices nor a ReLU of one")
@@ -367,6 +368,7 @@ class _Lowering:
         """Compute `total` into a new matrix, up to a positive factor that is carried beside it."""
         if not total.terms:
             raise Impossible("it is no product of matrices")
+        total = _rows_as_terms(total, node)
         if total.parts:
             factor = abs(total.parts[0][0])
         else:
@@ -439,6 +441,22 @@ _RULES: dict[str, Callable[[_Lowering, Node], Value]] = {
     "transpose": _Lowering._transpose,
     "power": _Lowering._power,
 }
+
+
+def _rows_as_terms(total: Sum, node: Node) -> Sum:
+    """Return `total`; where it is a single row, its resident parts as products with one.
+
+    A bias that needs no broadcast (a batch of one) is a bias still: the auxiliary operand is for targets.
+    """
+    if _matrix_shape(node)[0] != 1:
+        return total
+    parts = tuple(part for part in total.parts if part[1].matrix.role != Role.RESIDENT)
+    rows = tuple(
+        Term(factor, None, view)
+        for factor, view in total.parts
+        if view.matrix.role == Role.RESIDENT
+    )
+    return Sum(total.terms + rows, parts)
 
 
 def _matrix_shape(node: Node) -> tuple[int, int]:
