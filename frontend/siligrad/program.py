@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siligrad import tree
-from siligrad.checker import check_instructions
+from siligrad.checker import CheckError, accumulator_bound, check_instructions
 from siligrad.errors import SiligradError
 from siligrad.fixed import QFormat
 from siligrad.isa import Geometry, Instruction, Memory
@@ -60,10 +60,10 @@ class Tensor:
         Shape of the user's array: ``(rows, columns)``, or ``(columns,)`` where `rows` is 1.
     format
         Format of its codes.
+    limit
+        Largest magnitude of a code that it may hold; a host keeps to it.
     scale
         A code stands for ``code * 2**-frac * scale``.
-    limit
-        Largest magnitude of a code that a host may write.
     sign
         Every value must be +1 or -1 (the algebra of the loss relies on it).
     """
@@ -76,8 +76,8 @@ class Tensor:
     columns: int
     shape: tuple[int, ...]
     format: QFormat
+    limit: int
     scale: float = 1.0
-    limit: int = 0
     sign: bool = False
 
     def tiles(self, array: int) -> tuple[int, int]:
@@ -226,6 +226,40 @@ class Program:
                     f"{tensor.name} takes words {tensor.base} to {end - 1} of {tensor.memory.name}, "
                     f"which has {self.geometry.depth(tensor.memory)} words a bank"
                 )
+        self._check_sums()
+
+    def _check_sums(self) -> None:
+        """Prove that no accumulator can overflow (rule 6 of ``docs/spec/isa.md``)."""
+        most = (1 << (self.geometry.sum_bits - 1)) - 1
+        for index, instruction in enumerate(self.instructions):
+            product = instruction.product
+            terms = []
+            for segment in instruction.segments:
+                a = 1 << segment.ones_shift
+                if not segment.ones:
+                    a = self._limit_at(product.a, segment.a_base, index)
+                terms.append((segment.k, a, self._limit_at(product.b, segment.b_base, index)))
+            bound = accumulator_bound(terms)
+            if bound > most:
+                raise CheckError(
+                    f"instruction {index}: its sums may reach {bound}, which needs "
+                    f"{bound.bit_length() + 1} bits, but accumulators have {self.geometry.sum_bits}; build "
+                    "the target with more sum_bits, or scale the inputs down"
+                )
+
+    def _limit_at(self, memory: Memory, address: int, index: int) -> int:
+        """Return the largest magnitude of a code that word `address` of `memory` can hold."""
+        n = self.geometry.array
+        limits = [
+            tensor.limit
+            for tensor in self.tensors
+            if tensor.memory == memory and tensor.base <= address < tensor.base + tensor.words(n)
+        ]
+        if not limits:
+            raise CheckError(
+                f"instruction {index} reads word {address} of {memory.name}, which nothing owns"
+            )
+        return max(limits)
 
     @cached_property
     def cycles(self) -> int:
