@@ -1,0 +1,101 @@
+# Everything starts here; `make help` says what. Needs make, a Python of at least 3.11, and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+JOBS ?= 2
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+INSTALLED := $(VENV)/installed
+
+.PHONY: help demo test lint lock clean python machine
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo    set up $(VENV), then train a network and compare the hardware with the mathematics'
+	@echo 'make test    set up $(VENV) and what the machine lacks, then run every test'
+	@echo 'make lint    style, format and types'
+	@echo 'make lock    write requirements.lock anew (UPGRADE=--upgrade: with the newest versions)'
+	@echo 'make clean   remove $(VENV), build/ and the caches of the tools, but not ~/.cache/siligrad'
+	@echo
+	@echo 'PYTHON=python3.12 chooses the interpreter, DEMO_ARGS and PYTEST_ARGS are passed on.'
+
+demo: $(INSTALLED)
+	$(VENV)/bin/siligrad demo $(DEMO_ARGS)
+
+test: machine $(INSTALLED)
+	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find frontend hdl sim firmware tests -name __pycache__ -exec rm -rf {} + 2>/dev/null || true
+
+# --- the environment -----------------------------------------------------------------------------
+
+# $(call apt,PACKAGES) is shell: install them if that needs no password, else say what to type.
+apt = if ! command -v apt-get >/dev/null; then \
+	echo "siligrad: this machine lacks what Debian calls $(1): install it and try again" >&2; exit 1; \
+	elif [ "$$(id -u)" = 0 ]; then as=; \
+	elif sudo -n true 2>/dev/null; then as='sudo -n'; \
+	else echo "siligrad: this machine lacks $(1): type 'sudo apt install $(1)' and try again" >&2; exit 1; fi; \
+	echo "siligrad: installing $(1)"; \
+	$$as apt-get -q update && \
+	$$as env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $(1)
+
+# One line for a Python that is missing, too old or incomplete, instead of a traceback.
+python:
+	@case '$(CURDIR)' in *\ *) echo "siligrad: '$(CURDIR)' has a space in it, where make cannot build: move it" >&2; exit 1;; esac
+	@command -v $(PYTHON) >/dev/null || { [ '$(PYTHON)' = python3 ] || \
+	{ echo "siligrad: there is no $(PYTHON): type 'make PYTHON=...' with one that is" >&2; exit 1; }; \
+	$(call apt,python3 python3-venv); }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "siligrad: needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) -V 2>&1): type 'make PYTHON=...'" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); }
+
+# The index is pip's business: whichever it is set to use, the hashes decide what is accepted.
+$(INSTALLED): requirements.lock pyproject.toml | python
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the tests need beyond Python: Icarus, a C++ compiler, and the shared libpython that cocotb loads
+# into a simulator (Debian's own Python comes without it).
+LIBPYTHON = import ctypes, sys, sysconfig; \
+	sys.base_prefix != "/usr" or ctypes.CDLL(sysconfig.get_config_var("INSTSONAME"))
+
+machine: python
+	@missing=; \
+	command -v iverilog >/dev/null || missing="$$missing iverilog"; \
+	command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing="$$missing g++"; \
+	$(PYTHON) -c '$(LIBPYTHON)' 2>/dev/null || \
+	missing="$$missing $$($(PYTHON) -c 'import sys; print("libpython%d.%d" % sys.version_info[:2])')"; \
+	missing=$${missing# }; \
+	[ -z "$$missing" ] || { $(call apt,$$missing); }
+
+# --- the lock ------------------------------------------------------------------------------------
+
+define LOCK_HEADER
+# Every package that `make demo` and `make test` install: versions and sha256 sums, no addresses, so that
+# it installs through any index: pip install --require-hashes -r requirements.lock
+#
+# Made from pyproject.toml by `make lock`, which is, with the public tool uv:
+#   uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest
+#     --generate-hashes --no-header --output-file requirements.lock
+
+endef
+export LOCK_HEADER
+
+lock: python
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/uv pip compile pyproject.toml --no-config --extra dev --universal --python-version 3.11 \
+	  --fork-strategy fewest --generate-hashes --no-header $(UPGRADE) --quiet --output-file requirements.lock
+	@printf '%s\n' "$$LOCK_HEADER" | cat - requirements.lock > build/lock/requirements.lock
+	@mv build/lock/requirements.lock requirements.lock
+	@rm -rf build/lock

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "siligrad": ROOT / "frontend" / "siligrad",
+    "siligrad_cli": ROOT / "frontend" / "siligrad_cli",
+    "siligrad_hdl": ROOT / "hdl" / "siligrad_hdl",
+    "siligrad_sim": ROOT / "sim" / "siligrad_sim",
+}
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+# Which of our packages a package may import, itself aside.
+MAY_IMPORT = {
+    "siligrad": set[str](),
+    "siligrad_hdl": {"siligrad"},
+    "siligrad_sim": {"siligrad", "siligrad_hdl"},
+    "siligrad_cli": set(PACKAGES),
+}
+# What the hardware may know of the library: where bits are, never what is computed with them.
+HDL_MAY_IMPORT = {"siligrad.isa", "siligrad.registers", "siligrad.errors", "siligrad.fixed"}
+
+
+def committed_files() -> list[Path]:
+    """Return what is committed, or about to be: everything that git does not ignore."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def modules(package: str) -> list[Path]:
+    return sorted(PACKAGES[package].rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[int, str, str | None]]:
+    """Yield the line, the module and the name of each import of a file, wherever in it."""
+    folder, package = next(
+        (folder, package) for package, folder in PACKAGES.items() if path.is_relative_to(folder)
+    )
+    parents = [package, *path.relative_to(folder).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            above = parents[: len(parents) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                yield node.lineno, module, alias.name
+
+
+def top_level(module: str) -> str:
+    return module.partition(".")[0]
+
+
+# Who imports whom
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_those_before_them(package: str) -> None:
+    forbidden = set(PACKAGES) - MAY_IMPORT[package] - {package}
+    found = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in modules(package)
+        for line, module, _ in imports(path)
+        if top_level(module) in forbidden
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_library_needs_numpy_alone() -> None:
+    allowed = sys.stdlib_module_names | {"siligrad", "numpy"}
+    found = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in modules("siligrad")
+        for line, module, _ in imports(path)
+        if top_level(module) not in allowed
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_hardware_takes_names_from_the_library_and_no_arithmetic() -> None:
+    found = []
+    for path in modules("siligrad_hdl"):
+        for line, module, name in imports(path):
+            if top_level(module) != "siligrad":
+                continue
+            full = f"{module}.{name}" if module == "siligrad" and name else module
+            # Classes and constants of `fixed` are names; its functions are the arithmetic.
+            function = module == "siligrad.fixed" and (name is None or name.islower())
+            if full not in HDL_MAY_IMPORT or function:
+                found.append(f"{path.relative_to(ROOT)}:{line} imports {name} of {module}")
+    assert not found, "\n".join(found)
+
+
+def test_the_reference_runs_without_the_hardware() -> None:
+    script = (
+        "import sys, siligrad_sim.reference\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "siligrad_sim" in loaded
+    assert not loaded & {"siligrad_hdl", "siligrad_cli", "amaranth", "cocotb"}
+
+
+def test_no_product_code_imports_test_code() -> None:
+    forbidden = {"tests", "pytest", "hypothesis"}
+    found = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for package in PACKAGES
+        for path in modules(package)
+        for line, module, _ in imports(path)
+        if top_level(module) in forbidden
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_every_third_party_import_is_a_declared_dependency() -> None:
+    declared = {canonicalize_name(item.name) for item in requirements()}
+    # Modules that a declared package brings along under another name.
+    provided = {"cocotb_tools": "cocotb", "find_libpython": "cocotb"}
+    ours = {*PACKAGES, *sys.stdlib_module_names}
+    found = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for package in PACKAGES
+        for path in modules(package)
+        for line, module, _ in imports(path)
+        if top_level(module) not in ours
+        and canonicalize_name(provided.get(top_level(module), top_level(module))) not in declared
+    ]
+    assert not found, "\n".join(found)
+
+
+# Names
+
+
+def test_no_file_is_named_for_what_it_is_not() -> None:
+    vague = {"utils", "util", "common", "helpers", "helper", "misc", "stuff"}
+    found = [path for path in committed_files() if vague & set(path.relative_to(ROOT).parts)]
+    found += [path for path in committed_files() if path.stem.lower() in vague]
+    assert not found
+
+
+def test_every_module_says_what_it_offers() -> None:
+    found = []
+    for package in PACKAGES:
+        for path in modules(package):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            only_a_docstring = len(tree.body) <= 1
+            private = path.stem.startswith("_") and path.stem != "__init__"
+            bench = "benches" in path.parts  # cocotb finds what is in it
+            names = {
+                target.id
+                for node in tree.body
+                if isinstance(node, ast.Assign | ast.AnnAssign)
+                for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+                if isinstance(target, ast.Name)
+            }
+            if not (only_a_docstring or private or bench or "__all__" in names):
+                found.append(str(path.relative_to(ROOT)))
+    assert not found, "no __all__ in " + ", ".join(found)
+
+
+# What committed files must not say
+
+MACHINE = {
+    "a folder of one machine": r"(?<![\w.$~}/-])/(?:work|opt|root|home|Users|mnt|srv)/\w",
+    "the address of a package index": r"pypi\.org/simple|pythonhosted\.org|devpi|artifactory",
+    "where pip should look": r"--(?:extra-)?index-url|--find-links|--trusted-host|PIP_\w*INDEX",
+    "a file address": r"\bfile:/{2}",
+}
+
+
+@pytest.mark.parametrize("what", MACHINE)
+def test_no_committed_file_names(what: str) -> None:
+    pattern = re.compile(MACHINE[what])
+    found = []
+    for path in committed_files():
+        if path == Path(__file__):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a data file
+        for number, line in enumerate(text.splitlines(), start=1):
+            if pattern.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("a folder of one machine", "see /" + "home/me/notes"),
+        ("the address of a package index", "https://pypi." + "org/simple/numpy"),
+        ("where pip should look", "pip install --extra-" + "index-url x"),
+        ("a file address", "numpy @ file:" + "///tmp/numpy"),
+    ],
+)
+def test_such_lines_would_be_found(what: str, line: str) -> None:
+    assert re.search(MACHINE[what], line)
+
+
+# Dependencies
+
+
+def requirement_lists() -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = dict(PROJECT["project"]["optional-dependencies"])
+    lists["dependencies"] = PROJECT["project"]["dependencies"]
+    lists["requires"] = PROJECT["build-system"]["requires"]
+    return lists
+
+
+def requirements() -> list[Requirement]:
+    return [Requirement(line) for lines in requirement_lists().values() for line in lines]
+
+
+def test_the_core_needs_numpy_alone() -> None:
+    assert [Requirement(line).name for line in PROJECT["project"]["dependencies"]] == ["numpy"]
+
+
+def test_every_dependency_has_its_reason_beside_it() -> None:
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    for wanted in (line for lines in requirement_lists().values() for line in lines):
+        places = [
+            number
+            for number, line in enumerate(lines)
+            if re.match(rf'\s*(\w+ = \[)?"{re.escape(wanted)}"', line)
+        ]
+        assert places, f"{wanted} is not on a line of its own"
+        for place in places:
+            reason = "#" in lines[place] or lines[place - 1].lstrip().startswith("#")
+            assert reason, f"pyproject.toml:{place + 1}: {wanted} without a reason"
+
+
+def test_the_extra_dev_has_all_the_others() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    reached: set[str] = set()
+    waiting = {"dev"}
+    while waiting:
+        extra = waiting.pop()
+        reached.add(extra)
+        for item in map(Requirement, extras[extra]):
+            if item.name == PROJECT["project"]["name"]:
+                waiting |= item.extras - reached
+    assert reached == set(extras)
+
+
+def locked() -> dict[str, list[str]]:
+    """Return the versions of each locked package, and check that each has hashes and no address."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    lines = re.sub(r"\\\n", " ", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)).splitlines()
+    versions: dict[str, list[str]] = {}
+    for line in filter(None, map(str.strip, lines)):
+        match = re.fullmatch(
+            r"([a-z0-9-]+)==(\S+)( ; [^\\]*?)?((?:\s+--hash=sha256:[0-9a-f]{64})+)", line
+        )
+        assert match, f"requirements.lock: {line[:80]}"
+        versions.setdefault(match[1], []).append(match[2])
+    return versions
+
+
+def test_the_lock_has_every_dependency_at_a_version_that_is_asked_for() -> None:
+    versions = locked()
+    for item in requirements():
+        if item.name == PROJECT["project"]["name"]:
+            continue
+        name = canonicalize_name(item.name)
+        assert name in versions, f"{item} is not locked: make lock"
+        assert all(item.specifier.contains(version) for version in versions[name]), str(item)
+
+
+def test_what_is_installed_here_is_what_is_locked() -> None:
+    from importlib.metadata import version
+
+    versions = locked()
+    for item in requirements():
+        if item.name != PROJECT["project"]["name"] and (not item.marker or item.marker.evaluate()):
+            assert version(item.name) in versions[canonicalize_name(item.name)]
+
+
+# The rest of the repository
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    first = re.search(r"^## (\S+)", text, re.MULTILINE)
+    assert first is not None
+    assert first[1] == PROJECT["project"]["version"]
+
+
+def test_the_licence_is_the_one_that_the_metadata_names() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert PROJECT["project"]["license"] == "BSD-2-Clause"
+    assert text.startswith("BSD 2-Clause License\n")
+    assert "siligrad contributors" in text
+
+
+def test_scripts_can_be_executed() -> None:
+    for path in committed_files():
+        with path.open("rb") as file:
+            script = file.read(2) == b"#!"
+        assert script == os.access(path, os.X_OK), str(path.relative_to(ROOT))
+
+
+def test_every_entry_point_exists() -> None:
+    project = PROJECT["project"]
+    targets = {**project["scripts"], **project["entry-points"]["siligrad.devices"]}
+    for name, target in targets.items():
+        module, _, attribute = target.partition(":")
+        package, _, rest = module.partition(".")
+        path = PACKAGES[package].joinpath(*rest.split(".")).with_suffix(".py")
+        assert path.is_file(), f"{name}: {target} has no file"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        defined = {
+            node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        }
+        assert attribute in defined, f"{name}: {path.relative_to(ROOT)} has no {attribute}"
