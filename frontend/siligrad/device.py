@@ -166,7 +166,7 @@ class Device(ABC):
         ------
         DeviceError
             If the program has no such argument.
-        siligrad.program.DataError
+        siligrad.errors.DataError
             If the value does not fit.
         """
         program = self.program
@@ -193,7 +193,7 @@ class Device(ABC):
             If there are too few or too many arguments, or the run does not end.
         CycleCountError
             If the device took other than ``program.cycles`` cycles.
-        siligrad.program.DataError
+        siligrad.errors.DataError
             If an argument does not fit.
         """
         program = self.program

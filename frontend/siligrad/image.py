@@ -9,9 +9,7 @@ and the instructions pass the same checker as freshly compiled ones.
 from __future__ import annotations
 
 import json
-import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from siligrad import tree
 from siligrad.errors import SiligradError
+from siligrad.files import replacing
 from siligrad.fixed import QFormat
 from siligrad.isa import LINE_BITS, Geometry, Memory, decode_program, encode_program
 from siligrad.program import Argument, Program, Role, Tensor
@@ -208,15 +207,8 @@ def _from_bytes(blob: bytes) -> Program:
 
 def save(program: Program, path: str | Path) -> None:
     """Write the image of `program` to `path`: beside it first, then renamed into place."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(to_bytes(program))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as beside:
+        beside.write_bytes(to_bytes(program))
 
 
 def load(path: str | Path) -> Program:

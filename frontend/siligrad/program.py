@@ -18,16 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from siligrad import tree
 from siligrad.checker import CheckError, accumulator_bound, check_instructions
-from siligrad.errors import SiligradError
+from siligrad.errors import DataError
 from siligrad.fixed import QFormat
 from siligrad.isa import Geometry, Instruction, Memory
 from siligrad.timing import run_cycles
 
-__all__ = ["Argument", "DataError", "Program", "Role", "Tensor"]
-
-
-class DataError(SiligradError, ValueError):
-    """Data handed to a program does not fit it."""
+__all__ = ["Argument", "Program", "Role", "Tensor"]
 
 
 class Role(IntEnum):
@@ -103,7 +99,9 @@ class Tensor:
             raise DataError(f"{self.name} has shape {self.shape}, not {array.shape}")
         if not np.isfinite(array).all():
             where = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
-            raise DataError(f"{self.name}{list(where)} is {array[where]}; only finite values have a code")
+            raise DataError(
+                f"{self.name}{list(where)} is {array[where]}; only finite values have a code"
+            )
         if self.sign and not (np.abs(array) == 1).all():
             where = tuple(np.argwhere(np.abs(array) != 1)[0].tolist())
             raise DataError(
@@ -311,7 +309,9 @@ class Program:
         for memory in Memory:
             depth = self.geometry.depth(memory)
             used = self.words_used(memory)
-            lines.append(f"{memory.name}: {used} of {depth} words in each of {n} banks ({used / depth:.0%})")
+            lines.append(
+                f"{memory.name}: {used} of {depth} words in each of {n} banks ({used / depth:.0%})"
+            )
             owned = (tensor for tensor in self.tensors if tensor.memory == memory)
             for tensor in sorted(owned, key=lambda tensor: (tensor.base, tensor.name)):
                 end = tensor.base + tensor.words(n) - 1

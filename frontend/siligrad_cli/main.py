@@ -1,0 +1,43 @@
+"""The command line: parse, call one function, print one line when it goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from siligrad.errors import SiligradError
+from siligrad_cli import demo
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in `argv` and return its exit status.
+
+    0 if all is well, 1 if something is wrong (one line on stderr says what), 2 for a command that is not
+    understood, 130 after Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(
+        prog="siligrad", description="From Python functions to hardware that trains and runs them."
+    )
+    parser.add_argument("--version", action="version", version=f"siligrad {version('siligrad')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo.add_parser(commands)
+    options = parser.parse_args(argv)
+    try:
+        return int(options.run(options))
+    except SiligradError as error:
+        print(f"siligrad: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print("siligrad: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
