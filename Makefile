@@ -10,6 +10,7 @@ INSTALLED := $(VENV)/installed
 
 .PHONY: help demo test lint lock clean python machine
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 help:
 	@echo 'make demo    set up $(VENV), then train a network and compare the hardware with the mathematics'
@@ -44,8 +45,8 @@ apt = if ! command -v apt-get >/dev/null; then \
 	elif sudo -n true 2>/dev/null; then as='sudo -n'; \
 	else echo "siligrad: this machine lacks $(1): type 'sudo apt install $(1)' and try again" >&2; exit 1; fi; \
 	echo "siligrad: installing $(1)"; \
-	$$as apt-get -q update && \
-	$$as env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $(1)
+	$$as apt-get -qq update && \
+	$$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(1) >/dev/null
 
 # One line for a Python that is missing, too old or incomplete, instead of a traceback.
 python:
@@ -64,17 +65,18 @@ $(INSTALLED): requirements.lock pyproject.toml | python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What the tests need beyond Python: Icarus, a C++ compiler, and the shared libpython that cocotb loads
-# into a simulator (Debian's own Python comes without it).
+# What the tests need beyond Python's packages: Icarus, a C++ compiler, and the shared libpython that
+# cocotb loads into a simulator (Debian's own Python comes without it). All that is missing is named at once.
 LIBPYTHON = import ctypes, sys, sysconfig; \
 	sys.base_prefix != "/usr" or ctypes.CDLL(sysconfig.get_config_var("INSTSONAME"))
+LIBPYTHON_PACKAGE = $$($(PYTHON) -c 'import sys; print("libpython%d.%d" % sys.version_info[:2])' 2>/dev/null || echo libpython3-dev)
 
-machine: python
+machine:
 	@missing=; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	command -v iverilog >/dev/null || missing="$$missing iverilog"; \
 	command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing="$$missing g++"; \
-	$(PYTHON) -c '$(LIBPYTHON)' 2>/dev/null || \
-	missing="$$missing $$($(PYTHON) -c 'import sys; print("libpython%d.%d" % sys.version_info[:2])')"; \
+	$(PYTHON) -c '$(LIBPYTHON)' 2>/dev/null || missing="$$missing $(LIBPYTHON_PACKAGE)"; \
 	missing=$${missing# }; \
 	[ -z "$$missing" ] || { $(call apt,$$missing); }
 
