@@ -1,0 +1,219 @@
+"""The accelerator: array, memories, epilogue, sequencer and host port, joined."""
+
+from __future__ import annotations
+
+from amaranth.back import verilog
+from amaranth.hdl import Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+
+from siligrad.isa import Geometry, Memory, Timing
+from siligrad_hdl.array import SystolicArray
+from siligrad_hdl.cell import ProcessingElement
+from siligrad_hdl.epilogue import Epilogue, EpilogueLane
+from siligrad_hdl.host import HostInterface
+from siligrad_hdl.operands import OperandSelect
+from siligrad_hdl.ports import HostPort
+from siligrad_hdl.program_memory import ProgramMemory
+from siligrad_hdl.saturations import SaturationCounters
+from siligrad_hdl.scratchpad import SkewedMemory, SkewedWriter
+from siligrad_hdl.sequencer import Sequencer, instructions_max
+
+__all__ = ["Accelerator", "to_verilog"]
+
+
+class Accelerator(wiring.Component):
+    """Runs programs of :mod:`siligrad.isa` on the three memories X, W and E.
+
+    Parameters
+    ----------
+    geometry : :class:`siligrad.isa.Geometry`
+        What to build.
+
+    Members
+    -------
+    host : :py:`Out(HostPort)`
+        The port of ``docs/spec/host.md``.
+    busy : :py:`Out(1)`
+        A program runs.
+
+    Attributes
+    ----------
+    memories : :class:`list` of :class:`~siligrad_hdl.scratchpad.SkewedMemory`
+        X, W and E, by their number. A simulator may access ``memories[m].banks[b].data`` while no
+        program runs.
+
+    Raises
+    ------
+    RuntimeError
+        When it is elaborated, if the latencies of its parts are not those of
+        :class:`siligrad.isa.Timing`, which every schedule counts on.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        n, bits = geometry.array, geometry.operand_bits
+        address_bits = max((geometry.depth(memory) - 1).bit_length() for memory in Memory)
+        self.memories = [
+            SkewedMemory(
+                array=n,
+                operand_bits=bits,
+                depth=geometry.depth(memory),
+                address_bits=address_bits,
+            )
+            for memory in Memory
+        ]
+        self._writer = SkewedWriter(
+            array=n, operand_bits=bits, address_bits=address_bits, memories=len(Memory)
+        )
+        self._operands = OperandSelect(array=n, operand_bits=bits)
+        self._array = SystolicArray(array=n, operand_bits=bits, sum_bits=geometry.sum_bits)
+        self._epilogue = Epilogue(array=n, operand_bits=bits, sum_bits=geometry.sum_bits)
+        self._sequencer = Sequencer(
+            array=n,
+            operand_bits=bits,
+            address_bits=address_bits,
+            program_depth=geometry.program_depth,
+        )
+        self._program = ProgramMemory(depth=geometry.program_depth)
+        self._saturations = SaturationCounters(
+            array=n, instructions=instructions_max(geometry.program_depth)
+        )
+        self._host = HostInterface(
+            geometry=geometry,
+            address_bits=address_bits,
+            read_latency=max(
+                self.memories[Memory.X].latency,
+                ProgramMemory.latency,
+                SaturationCounters.latency,
+            ),
+        )
+        super().__init__({"host": Out(HostPort()), "busy": Out(1)})
+
+    def _check_latencies(self) -> None:
+        timing = Timing(self.geometry.array)
+        read = self.memories[Memory.X].latency + OperandSelect.latency
+        drain = read + self._array.latency
+        latencies = {
+            "rotate": self._writer.latency,
+            "read": read,
+            "cell": ProcessingElement.latency,
+            "epilogue": EpilogueLane.latency,
+            "drain": drain,
+            "write": drain + self._epilogue.latency + self._writer.latency,
+        }
+        wrong = [
+            f"{name} takes {cycles} cycles, schedules count on {getattr(timing, name)}"
+            for name, cycles in latencies.items()
+            if cycles != getattr(timing, name)
+        ]
+        if wrong:
+            raise RuntimeError(
+                f"the hardware is not the one that siligrad.isa.Timing describes: {'; '.join(wrong)}"
+            )
+
+    def elaborate(self, platform: object) -> Module:
+        self._check_latencies()
+        m = Module()
+        n = self.geometry.array
+        m.submodules.host = host = self._host
+        m.submodules.sequencer = sequencer = self._sequencer
+        m.submodules.program = program = self._program
+        m.submodules.operands = operands = self._operands
+        m.submodules.array = array = self._array
+        m.submodules.epilogue = epilogue = self._epilogue
+        m.submodules.saturations = saturations = self._saturations
+        m.submodules.writer = writer = self._writer
+        for memory in Memory:
+            m.submodules[f"memory_{memory.name.lower()}"] = self.memories[memory]
+
+        # The host.
+        wiring.connect(m, wiring.flipped(self.host), host.host)
+        m.d.comb += [
+            self.busy.eq(sequencer.busy),
+            host.busy.eq(sequencer.busy),
+            host.cycles.eq(sequencer.cycles),
+            sequencer.start.eq(host.start),
+            sequencer.entry.eq(host.entry),
+            sequencer.host_request.eq(host.request),
+            sequencer.host_write.eq(host.request_write),
+            epilogue.load.eq(host.lfsr_load),
+            epilogue.load_state.eq(host.lfsr_load_state),
+        ]
+        for lane in range(n):
+            m.d.comb += host.lfsr_states[lane].eq(epilogue.states[lane])
+
+        # The program memory, which the sequencer reads while busy, and the host else.
+        m.d.comb += [
+            program.read_address.eq(Mux(sequencer.busy, sequencer.line_address, host.line)),
+            program.read_enable.eq(~sequencer.busy | sequencer.line_enable),
+            program.output_enable.eq(~sequencer.busy | sequencer.line_output),
+            program.write_words.eq(host.line_words),
+            program.write_address.eq(host.line),
+            program.write_data.eq(host.line_write_data),
+            sequencer.line.eq(program.line),
+        ]
+        for number, data in enumerate(host.line_data):
+            m.d.comb += data.eq(program.line.word_select(number, len(data)))
+
+        # From the memories to the array.
+        m.d.comb += [
+            operands.control.eq(sequencer.operands),
+            array.first.eq(sequencer.first),
+            array.last.eq(sequencer.last),
+        ]
+        delivered = {Memory.X: operands.x, Memory.W: operands.w, Memory.E: operands.e}
+        for memory in Memory:
+            lanes = self.memories[memory].lanes
+            m.d.comb += self.memories[memory].request.eq(sequencer.requests[memory])
+            m.d.comb += host.request_data[memory].eq(lanes[0])
+            for lane in range(n):
+                m.d.comb += delivered[memory][lane].eq(lanes[lane])
+        for lane in range(n):
+            m.d.comb += [array.a[lane].eq(operands.a[lane]), array.b[lane].eq(operands.b[lane])]
+
+        # From the array through the epilogue to the writer, which the host uses while no program
+        # runs.
+        m.d.comb += [
+            epilogue.control.eq(sequencer.epilogue),
+            writer.request.eq(sequencer.write_request),
+            writer.enable.eq(sequencer.write_enable),
+        ]
+        for lane in range(n):
+            m.d.comb += [
+                epilogue.sums[lane].eq(array.sums[lane]),
+                epilogue.aux[lane].eq(operands.aux[lane]),
+                writer.lanes[lane].eq(epilogue.results[lane]),
+            ]
+        with m.If(~sequencer.busy):
+            m.d.comb += writer.lanes[0].eq(host.request_write_data)
+        for memory in Memory:
+            skewed = self.memories[memory]
+            m.d.comb += skewed.write_enable.eq(writer.write_enables[memory])
+            for bank in range(n):
+                m.d.comb += [
+                    skewed.write_addresses[bank].eq(writer.write_addresses[bank]),
+                    skewed.write_data[bank].eq(writer.write_data[bank]),
+                ]
+
+        # What saturated.
+        m.d.comb += [
+            saturations.saturations.eq(epilogue.saturations),
+            saturations.count.eq(sequencer.count),
+            saturations.count_first.eq(sequencer.count_first),
+            saturations.write.eq(sequencer.count_write),
+            saturations.write_address.eq(sequencer.count_address),
+            saturations.read_address.eq(host.instruction),
+            host.instruction_data.eq(saturations.read_data),
+            host.instructions.eq(sequencer.counted),
+        ]
+        return m
+
+
+def to_verilog(geometry: Geometry, name: str = "siligrad") -> str:
+    """Return the accelerator of `geometry` as Verilog, its top module called `name`.
+
+    Its ports are ``clk``, ``rst``, ``busy``, and ``host__strobe`` and the other members of
+    :class:`~siligrad_hdl.ports.HostPort`.
+    """
+    return str(verilog.convert(Accelerator(geometry), name=name, strip_internal_attrs=True))

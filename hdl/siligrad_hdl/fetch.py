@@ -1,0 +1,354 @@
+"""The first stage of the sequencer: reads lines, walks the loops, keeps the running addresses."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from siligrad.isa import HEADER_LINE_0, LINE_BITS, SEGMENTS_MAX
+from siligrad_hdl.lines import HEADER_0, HEADER_1, SEGMENT
+
+__all__ = ["Fetch", "Header", "PreparedSegment", "PreparedTile"]
+
+_WIDTH = {field.name: field.width for field in HEADER_LINE_0}
+
+
+class PreparedSegment(data.StructLayout):
+    """A segment of a tile, ready to be streamed.
+
+    Members
+    -------
+    a_tile, b_tile : :class:`unsigned(address_bits)`
+        Addresses of the first tiles of A and B.
+    a_k, b_k : :class:`unsigned(address_bits)`
+        From a tile to the next.
+    terms : :class:`signed(17)`
+        Number of terms, less two.
+    pads : :class:`signed(6)`
+        Number of cycles without a term, less two.
+    padded : :class:`1`
+        There are cycles without a term.
+    a_column, b_column, ones, ones_shift
+        Fields of the segment.
+    partial : :class:`1`
+        The tile is one of the last row of tiles.
+    first_of_tile, last_of_tile : :class:`1`
+        The segment is the first or last of its tile.
+    last : :class:`1`
+        The segment is the last of its instruction.
+    """
+
+    def __init__(self, *, address_bits: int) -> None:
+        super().__init__({
+            "a_tile": address_bits,
+            "b_tile": address_bits,
+            "a_k": address_bits,
+            "b_k": address_bits,
+            "terms": 17,
+            "pads": 6,
+            "padded": 1,
+            "a_column": 1,
+            "b_column": 1,
+            "ones": 1,
+            "ones_shift": 4,
+            "partial": 1,
+            "first_of_tile": 1,
+            "last_of_tile": 1,
+            "last": 1,
+        })
+
+
+class PreparedTile(data.StructLayout):
+    """The tile of D that the prepared segment belongs to.
+
+    Members
+    -------
+    d, aux : :class:`unsigned(address_bits)`
+        Addresses of the tiles of D and of the auxiliary operand.
+    first, last : :class:`1`
+        The tile is the first or last of its instruction.
+    """
+
+    def __init__(self, *, address_bits: int) -> None:
+        super().__init__({"d": address_bits, "aux": address_bits, "first": 1, "last": 1})
+
+
+class Header(data.StructLayout):
+    """What is kept of the first header line while its instruction is fetched, by the line's names."""
+
+    _FIELDS = (
+        "p_tiles",
+        "segments",
+        "shift",
+        "rows_last",
+        "product",
+        "destination",
+        "rounding",
+        "aux_mode",
+        "gate",
+        "negate",
+        "d_column",
+        "aux_column",
+        "final",
+    )
+
+    def __init__(self) -> None:
+        super().__init__({name: _WIDTH[name] for name in self._FIELDS})
+
+
+class Fetch(wiring.Component):
+    """Reads instructions and prepares their segments, in the order in which they are streamed.
+
+    From a line to a prepared segment there are three places: the memory's own output (``m``), the
+    register behind it (``l``), and the prepared segment itself (``p``). Each goes on when the next
+    is free. So a prepared segment that is taken is followed by the next one two cycles later, and
+    one of another instruction six cycles later: two header lines come before it, and are read only
+    when the last segment of the instruction has been taken, since what it needs of the old header
+    is read until then.
+
+    No multiplier is needed for addresses: those of the current row of tiles of A and of the
+    current column of tiles of B are kept for each segment, and one addition leads to the next.
+
+    Parameters
+    ----------
+    address_bits : :class:`int`
+        Width of an address inside a bank.
+    program_depth : :class:`int`
+        Lines of program memory.
+
+    Members
+    -------
+    start : :py:`In(1)`
+        Begin a program; the first line is read in the next cycle.
+    entry : :py:`In(range(program_depth))`
+        At this line.
+    line_address, line_enable, line_output : :py:`Out(range(program_depth))`, :py:`Out(1)`,
+    :py:`Out(1)`
+        Read a line, and take what was read over into the output register of the program memory.
+    line : :py:`In(LINE_BITS)`
+        That register.
+    valid : :py:`Out(1)`
+        A segment is prepared.
+    take : :py:`In(1)`
+        It is taken, the next may be prepared.
+    segment, tile : :py:`Out(PreparedSegment)`, :py:`Out(PreparedTile)`
+        The prepared segment and its tile.
+    header : :py:`Out(Header)`
+        Its instruction.
+    delay : :py:`Out(signed(17))`
+        The delay of the instruction, less one, in the cycle in which ``delay_load`` is high.
+    delay_load : :py:`Out(1)`
+        The header of an instruction has been read.
+    """
+
+    def __init__(self, *, address_bits: int, program_depth: int) -> None:
+        self.address_bits = address_bits
+        self.program_depth = program_depth
+        super().__init__({
+            "start": In(1),
+            "entry": In(range(program_depth)),
+            "line_address": Out(range(program_depth)),
+            "line_enable": Out(1),
+            "line_output": Out(1),
+            "line": In(LINE_BITS),
+            "valid": Out(1),
+            "take": In(1),
+            "segment": Out(PreparedSegment(address_bits=address_bits)),
+            "tile": Out(PreparedTile(address_bits=address_bits)),
+            "header": Out(Header()),
+            "delay": Out(signed(17)),
+            "delay_load": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        header_0 = data.View(HEADER_0, self.line)
+        header_1 = data.View(HEADER_1, self.line)
+        line = data.View(SEGMENT, self.line)
+        bits = self.address_bits
+
+        header = Signal(Header())
+        base = {
+            name: Signal(bits, name=name, reset_less=True)
+            for name in ("d_base", "d_m", "d_p", "aux_base", "aux_m", "aux_p")
+        }
+        segment = Signal(self.segment.shape())
+        tile = Signal(self.tile.shape())
+        m.d.comb += [self.segment.eq(segment), self.tile.eq(tile), self.header.eq(header)]
+
+        m_valid = Signal()
+        l_valid = Signal()
+        p_valid = Signal()
+        p_load = Signal()
+        m_to_l = Signal()
+        m.d.comb += [
+            self.valid.eq(p_valid),
+            p_load.eq(l_valid & ~p_valid),
+            m_to_l.eq(m_valid & (~l_valid | p_load)),
+        ]
+
+        # The headers: in four cycles one after the other, both header lines and the first segment
+        # are read, and what arrives in l is the first header in the third cycle and the second in
+        # the fourth.
+        begin = Signal()
+        reads = Signal(4)
+        m.d.comb += begin.eq(self.start | (self.take & segment.last & ~header.final))
+        m.d.sync += reads.eq(Cat(begin, reads[:3]))
+
+        # The loops. A counter holds what is left, less one, so that its sign bit tells the last
+        # round.
+        index = Signal(range(SEGMENTS_MAX))
+        index_left = Signal(_WIDTH["segments"] + 1)
+        column_left = Signal(_WIDTH["p_tiles"] + 1)
+        row_left = Signal(_WIDTH["m_tiles"] + 1)
+        first_row = Signal()
+        first_column = Signal()
+        m_last_of_tile = index_left[-1]
+        m_last_column = column_left[-1]
+        m_last_tile = m_last_column & row_left[-1]
+        m_last = m_last_of_tile & m_last_tile
+
+        # The line to read: the next one, or the first segment again.
+        next_line = Signal(range(self.program_depth))
+        first_line = Signal(range(self.program_depth))
+        again = Signal()
+        m.d.comb += [
+            again.eq(m_to_l & m_last_of_tile),
+            self.line_address.eq(Mux(again, first_line, next_line)),
+            self.line_enable.eq(reads[:3].any() | (m_to_l & ~m_last)),
+            self.line_output.eq(reads[1:3].any() | m_to_l),
+        ]
+        with m.If(self.start):
+            m.d.sync += next_line.eq(self.entry)
+        with m.Elif(self.line_enable):
+            m.d.sync += next_line.eq(self.line_address + 1)
+
+        l_index = Signal(range(SEGMENTS_MAX))
+        l_first_row = Signal()
+        l_first_column = Signal()
+        l_partial = Signal()
+        l_first_of_tile = Signal()
+        l_last_of_tile = Signal()
+        l_last_tile = Signal()
+        with m.If(m_to_l):
+            m.d.sync += [
+                l_index.eq(index),
+                l_first_row.eq(first_row),
+                l_first_column.eq(first_column),
+                l_partial.eq(row_left[-1]),
+                l_first_of_tile.eq(index == 0),
+                l_last_of_tile.eq(m_last_of_tile),
+                l_last_tile.eq(m_last_tile),
+                index.eq(index + 1),
+                index_left.eq(index_left - 1),
+                m_valid.eq(~m_last),
+            ]
+            with m.If(m_last_of_tile):
+                m.d.sync += [
+                    index.eq(0),
+                    index_left.eq(header.segments - 2),
+                    column_left.eq(column_left - 1),
+                    first_column.eq(0),
+                ]
+                with m.If(m_last_column):
+                    m.d.sync += [
+                        column_left.eq(header.p_tiles - 2),
+                        first_column.eq(1),
+                        row_left.eq(row_left - 1),
+                        first_row.eq(0),
+                    ]
+        with m.If(reads[2]):
+            # The first header is in l, the second in m, and the first segment is being read.
+            m.d.sync += [
+                first_line.eq(self.line_address),
+                index.eq(0),
+                index_left.eq(header_0.segments - 2),
+                column_left.eq(header_0.p_tiles - 2),
+                row_left.eq(header_0.m_tiles - 2),
+                first_row.eq(1),
+                first_column.eq(1),
+                m_valid.eq(1),
+            ]
+            m.d.sync += [header[name].eq(header_0[name]) for name in Header().members]
+        m.d.comb += [self.delay_load.eq(reads[2]), self.delay.eq(header_0.delay - 1)]
+        with m.If(reads[3]):
+            m.d.sync += [register.eq(header_1[name]) for name, register in base.items()]
+
+        with m.If(m_to_l):
+            m.d.sync += l_valid.eq(1)
+        with m.Elif(p_load):
+            m.d.sync += l_valid.eq(0)
+        with m.If(p_load):
+            m.d.sync += p_valid.eq(1)
+        with m.Elif(self.take):
+            m.d.sync += p_valid.eq(0)
+
+        # Where the current row of tiles of A and the current column of tiles of B begin, for each
+        # segment. A segment is in l for two cycles at least before its address is used, unless it
+        # is of the first tile, which begins at the base. What is prepared is written a cycle
+        # later, which the next but one segment reads in time; an instruction with one segment
+        # finds its own in p.
+        m.submodules.running = running = memory.Memory(shape=2 * bits, depth=SEGMENTS_MAX, init=[])
+        write_port = running.write_port()
+        read_port = running.read_port()
+        was_loaded = Signal()
+        p_index = Signal(range(SEGMENTS_MAX), reset_less=True)
+        m.d.sync += was_loaded.eq(p_load)
+        m.d.comb += [
+            read_port.en.eq(m_to_l),
+            read_port.addr.eq(index),
+            write_port.en.eq(was_loaded),
+            write_port.addr.eq(p_index),
+            write_port.data.eq(Cat(segment.a_tile, segment.b_tile)),
+        ]
+        a_before = Signal(bits, reset_less=True)
+        b_before = Signal(bits, reset_less=True)
+        alone = Signal()
+        m.d.comb += alone.eq(l_first_of_tile & l_last_of_tile)
+        m.d.sync += [
+            a_before.eq(Mux(alone, segment.a_tile, read_port.data[:bits])),
+            b_before.eq(Mux(alone, segment.b_tile, read_port.data[bits:])),
+        ]
+
+        with m.If(p_load):
+            m.d.sync += [
+                p_index.eq(l_index),
+                segment.a_tile.eq(
+                    Mux(l_first_row, line.a_base, a_before + Mux(l_first_column, line.a_m, 0))
+                ),
+                segment.b_tile.eq(Mux(l_first_column, line.b_base, b_before + line.b_p)),
+                segment.a_k.eq(line.a_k),
+                segment.b_k.eq(line.b_k),
+                segment.terms.eq(line.k - 2),
+                segment.pads.eq(line.pad - 2),
+                segment.padded.eq(line.pad.any()),
+                segment.a_column.eq(line.a_column),
+                segment.b_column.eq(line.b_column),
+                segment.ones.eq(line.ones),
+                segment.ones_shift.eq(line.ones_shift),
+                segment.partial.eq(l_partial),
+                segment.first_of_tile.eq(l_first_of_tile),
+                segment.last_of_tile.eq(l_last_of_tile),
+                segment.last.eq(l_last_of_tile & l_last_tile),
+            ]
+
+        # Where the tiles of D and of the auxiliary operand are.
+        with m.If(p_load & l_first_of_tile):
+            m.d.sync += [
+                tile.first.eq(l_first_row & l_first_column),
+                tile.last.eq(l_last_tile),
+            ]
+            for name in ("d", "aux"):
+                row = Signal(bits, name=f"{name}_row", reset_less=True)  # of the first column
+                following = Signal(bits, name=f"{name}_following")
+                m.d.comb += following.eq(
+                    Mux(l_first_column, row, tile[name])
+                    + Mux(l_first_column, base[f"{name}_m"], base[f"{name}_p"])
+                )
+                with m.If(l_first_row & l_first_column):
+                    m.d.comb += following.eq(base[f"{name}_base"])
+                m.d.sync += tile[name].eq(following)
+                with m.If(l_first_column):
+                    m.d.sync += row.eq(following)
+        return m

@@ -1,0 +1,253 @@
+"""What answers the host."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from siligrad.isa import Geometry, Memory
+from siligrad.registers import (
+    HOST_ADDRESS_BITS,
+    IDENTIFICATION,
+    REGION_BITS,
+    VERSION,
+    WORDS_PER_LINE,
+    Region,
+    Register,
+    Status,
+    bank_bits,
+)
+from siligrad_hdl.ports import HostPort
+from siligrad_hdl.scratchpad import TileRequest
+from siligrad_hdl.sequencer import instructions_max
+
+__all__ = ["HostInterface"]
+
+_REGIONS = {Memory.X: Region.X, Memory.W: Region.W, Memory.E: Region.E}
+
+
+class HostInterface(wiring.Component):
+    """Registers, and the host's way to the memories, as in ``docs/spec/host.md``.
+
+    A write is acknowledged in the cycle after it was requested, a read when the slowest of what
+    can be read has answered.
+
+    Parameters
+    ----------
+    geometry : :class:`siligrad.isa.Geometry`
+        What the registers tell of.
+    address_bits : :class:`int`
+        Width of an address inside a bank.
+    read_latency : :class:`int`
+        Cycles from a request of this component to the last of the answers.
+
+    Members
+    -------
+    host : :py:`Out(HostPort)`
+        The port.
+    busy : :py:`In(1)`
+        A program runs.
+    start, entry : :py:`Out(1)`, :py:`Out(range(program_depth))`
+        Run the program at this line.
+    cycles : :py:`In(64)`
+        Cycles of the last run.
+    lfsr_load, lfsr_load_state, lfsr_states : :py:`Out(array)`, :py:`Out(32)`,
+    :py:`In(32).array(array)`
+        The shift registers of the epilogue's lanes.
+    line, line_words, line_write_data : :py:`Out(range(program_depth))`, :py:`Out(4)`, :py:`Out(32)`
+        A line of the program memory to read, and the words of it to write.
+    line_data : :py:`In(32).array(4)`
+        What was read.
+    instruction, instruction_data, instructions
+        The number of an instruction, :py:`In(32)`, its saturations, and :py:`In`, the number of
+        instructions that have any.
+    request, request_write : :py:`Out(TileRequest)`, :py:`Out(3)`
+        A word of X, W and E to read, or to write in one of them.
+    request_write_data : :py:`Out(signed(operand_bits))`
+        What to write.
+    request_data : :py:`In(signed(operand_bits)).array(3)`
+        What was read from X, W and E.
+    """
+
+    def __init__(self, *, geometry: Geometry, address_bits: int, read_latency: int) -> None:
+        self.geometry = geometry
+        self.address_bits = address_bits
+        self.read_latency = read_latency
+        n = geometry.array
+        code = signed(geometry.operand_bits)
+        super().__init__({
+            "host": Out(HostPort()),
+            "busy": In(1),
+            "start": Out(1),
+            "entry": Out(range(geometry.program_depth)),
+            "cycles": In(64),
+            "lfsr_load": Out(n),
+            "lfsr_load_state": Out(32),
+            "lfsr_states": In(32).array(n),
+            "line": Out(range(geometry.program_depth)),
+            "line_words": Out(WORDS_PER_LINE),
+            "line_write_data": Out(32),
+            "line_data": In(32).array(WORDS_PER_LINE),
+            "instruction": Out(range(instructions_max(geometry.program_depth))),
+            "instruction_data": In(32),
+            "instructions": In(range(instructions_max(geometry.program_depth) + 1)),
+            "request": Out(TileRequest(array=n, address_bits=address_bits)),
+            "request_write": Out(len(Memory)),
+            "request_write_data": Out(code),
+            "request_data": In(code).array(len(Memory)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry = self.geometry
+        n = geometry.array
+
+        # A request is copied in the cycle in which it comes and has its effect in the next one,
+        # when `act` is high. A read then waits for the answer.
+        act = Signal()
+        write = Signal()
+        address = Signal(HOST_ADDRESS_BITS)
+        write_data = Signal(32)
+        acknowledge = Signal()
+        waiting = Signal(range(self.read_latency + 2))
+        idle = ~acknowledge & (waiting == 0)
+        m.d.comb += self.host.acknowledge.eq(acknowledge)
+        m.d.sync += [act.eq(0), acknowledge.eq(0)]
+        with m.If(self.host.strobe & idle):
+            m.d.sync += [
+                act.eq(1),
+                write.eq(self.host.write),
+                address.eq(self.host.address),
+                write_data.eq(self.host.write_data),
+                acknowledge.eq(self.host.write),
+                waiting.eq(Mux(self.host.write, 0, self.read_latency + 1)),
+            ]
+        with m.If(waiting != 0):
+            m.d.sync += waiting.eq(waiting - 1)
+            with m.If(waiting == 1):
+                m.d.sync += acknowledge.eq(1)
+
+        # Where the request goes, and whether there is such a word.
+        word = address[:REGION_BITS]
+        region = address[REGION_BITS:]
+        in_region = {item: Signal(name=f"in_{item.name.lower()}") for item in Region}
+        for item, chosen in in_region.items():
+            m.d.comb += chosen.eq(region == item)
+        register = word[:5]
+        is_register = in_region[Region.REGISTERS] & (word[5:] == 0)
+        bank = word[: bank_bits(n)]
+        bank_address = word[bank_bits(n) :]
+        line = word[2:]
+        writes = Signal()  # and may do so
+        writes_status = Signal()
+        m.d.comb += [
+            writes.eq(act & write & ~self.busy),
+            writes_status.eq(act & write & is_register & (register == Register.STATUS)),
+        ]
+
+        # What a running program does not allow is refused.
+        refused = Signal()
+        exclusive = Signal()
+        m.d.comb += exclusive.eq(
+            in_region[Region.PROGRAM]
+            | in_region[Region.SATURATIONS]
+            | in_region[Region.X]
+            | in_region[Region.W]
+            | in_region[Region.E]
+        )
+        with m.If(writes_status):
+            m.d.sync += refused.eq(0)
+        with m.Elif(act & self.busy & (write | exclusive)):
+            m.d.sync += refused.eq(1)
+        allowed = Signal()
+        with m.If(act):
+            m.d.sync += allowed.eq(~self.busy)
+
+        # Registers.
+        entry = Signal(range(geometry.program_depth))
+        started = Signal()
+        m.d.comb += [
+            self.entry.eq(entry),
+            self.start.eq(writes & is_register & (register == Register.CONTROL) & write_data[0]),
+            self.lfsr_load_state.eq(write_data),
+        ]
+        with m.If(self.start):
+            m.d.sync += started.eq(1)
+        with m.If(writes & is_register & (register == Register.ENTRY)):
+            m.d.sync += entry.eq(write_data)
+        for lane in range(n):
+            m.d.comb += self.lfsr_load[lane].eq(
+                writes & is_register & (register == Register.LFSR + lane)
+            )
+        assert list(Status) == [1, 2, 4]
+        status = Signal(32)
+        m.d.comb += status.eq(Cat(self.busy, started & ~self.busy, refused))
+        values = {
+            Register.IDENTIFICATION: Const(IDENTIFICATION, 32),
+            Register.VERSION: Const(VERSION, 32),
+            Register.ARRAY: Const(geometry.array, 32),
+            Register.OPERAND_BITS: Const(geometry.operand_bits, 32),
+            Register.SUM_BITS: Const(geometry.sum_bits, 32),
+            Register.X_DEPTH: Const(geometry.x_depth, 32),
+            Register.W_DEPTH: Const(geometry.w_depth, 32),
+            Register.E_DEPTH: Const(geometry.e_depth, 32),
+            Register.PROGRAM_DEPTH: Const(geometry.program_depth, 32),
+            Register.STATUS: status,
+            Register.ENTRY: entry,
+            Register.CYCLES: self.cycles[:32],
+            Register.CYCLES_HIGH: self.cycles[32:],
+        } | {Register.LFSR + lane: self.lfsr_states[lane] for lane in range(n)}
+        register_data = Signal(32)
+        with m.Switch(register):
+            for number, value in values.items():
+                with m.Case(int(number)):
+                    m.d.sync += register_data.eq(value)
+            with m.Default():
+                m.d.sync += register_data.eq(0)
+
+        # Program and saturations.
+        line_exists = line < geometry.program_depth
+        m.d.comb += [
+            self.line.eq(line),
+            self.line_write_data.eq(write_data),
+            self.instruction.eq(word),
+        ]
+        for number in range(WORDS_PER_LINE):
+            m.d.comb += self.line_words[number].eq(
+                writes & in_region[Region.PROGRAM] & line_exists & (word[:2] == number)
+            )
+        line_data = Signal(32)
+        with m.Switch(word[:2]):
+            for number in range(WORDS_PER_LINE):
+                with m.Case(number):
+                    m.d.comb += line_data.eq(self.line_data[number])
+
+        # X, W and E.
+        m.d.comb += [
+            self.request.address.eq(bank_address),
+            self.request.index.eq(bank),
+            self.request.column.eq(0),
+            self.request.word.eq(1),
+            self.request_write_data.eq(write_data),
+        ]
+        exists = {}
+        for memory, item in _REGIONS.items():
+            exists[memory] = (bank < n) & (bank_address < geometry.depth(memory))
+            m.d.comb += self.request_write[memory].eq(writes & in_region[item] & exists[memory])
+
+        # The answer. It is taken over in every cycle and right in the one of the acknowledgement.
+        read_data = Signal(32)
+        m.d.comb += self.host.read_data.eq(read_data)
+        m.d.sync += read_data.eq(0)
+        with m.If(is_register):
+            m.d.sync += read_data.eq(register_data)
+        with m.If(allowed):
+            with m.If(in_region[Region.PROGRAM] & line_exists):
+                m.d.sync += read_data.eq(line_data)
+            with m.If(in_region[Region.SATURATIONS] & (word < self.instructions)):
+                m.d.sync += read_data.eq(self.instruction_data)
+            for memory, item in _REGIONS.items():
+                with m.If(in_region[item] & exists[memory]):
+                    m.d.sync += read_data.eq(self.request_data[memory])
+        return m

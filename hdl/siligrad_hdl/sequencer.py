@@ -1,0 +1,318 @@
+"""The sequencer: everything that decides in which cycle something happens."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from siligrad.isa import HEADER_LINE_0, HEADER_LINES, LINE_BITS, Gate, Memory, Product, Timing
+from siligrad_hdl.delay import delayed
+from siligrad_hdl.epilogue import EPILOGUE_FIELDS, EpilogueControl
+from siligrad_hdl.fetch import Fetch
+from siligrad_hdl.operands import OperandControl
+from siligrad_hdl.retire import TileQueue
+from siligrad_hdl.scratchpad import TileRequest
+from siligrad_hdl.stream import Stream
+
+__all__ = ["Sequencer", "instructions_max"]
+
+_WIDTH = {field.name: field.width for field in HEADER_LINE_0}
+
+
+def instructions_max(program_depth: int) -> int:
+    """Return the number of instructions that fit a program memory of `program_depth` lines."""
+    return program_depth // (HEADER_LINES + 1)
+
+
+class Sequencer(wiring.Component):
+    """Runs a program: fetches and streams segments, and follows each tile to its last write.
+
+    In which cycle something happens is in ``docs/spec/isa.md``. It depends on the program's words
+    alone: no data enters the sequencer, and every register that decides about time is in here.
+
+    While no program runs, the memories belong to the host.
+
+    Parameters
+    ----------
+    array : :class:`int`
+        N, rows and columns of the array.
+    operand_bits : :class:`int`
+        Width of an element.
+    address_bits : :class:`int`
+        Width of an address inside a bank.
+    program_depth : :class:`int`
+        Lines of program memory.
+
+    Members
+    -------
+    start, entry : :py:`In(1)`, :py:`In(range(program_depth))`
+        Run the program at line ``entry``; ignored while busy.
+    busy : :py:`Out(1)`
+        A program runs, from the cycle after ``start`` on.
+    cycles : :py:`Out(64)`
+        Cycles in which the last program, or the one that runs, has been busy.
+    line_address, line_enable, line_output, line
+        To the program memory, as in :class:`~siligrad_hdl.fetch.Fetch`.
+    requests : :py:`Out(TileRequest).array(3)`
+        What to read from X, W and E in this cycle.
+    operands : :py:`Out(OperandControl)`
+        What to choose of what was read, in the cycle in which it has been read.
+    first, last : :py:`Out(1)`
+        The operands that are at the array in this cycle are the first or last of a tile.
+    epilogue : :py:`Out(EpilogueControl)`
+        For the row of sums whose column 0 is at the epilogue in this cycle.
+    write_request, write_enable : :py:`Out(TileRequest)`, :py:`Out(3)`
+        Where to write the row of results of this cycle, and in which memory.
+    count, count_first : :py:`Out(1)`
+        The number of saturated elements in this cycle is that of a row, of the first row of an
+        instruction.
+    count_write, count_address : :py:`Out(1)`, :py:`Out(range(instructions_max(program_depth)))`
+        The sum of those numbers up to the cycle before is to be kept, for this instruction of the
+        run.
+    counted : :py:`Out(range(instructions_max(program_depth) + 1))`
+        Instructions of the last run for which there is such a sum.
+    host_request, host_write : :py:`In(TileRequest)`, :py:`In(3)`
+        What the host reads from all memories, and what it writes, while no program runs.
+    """
+
+    def __init__(
+        self, *, array: int, operand_bits: int, address_bits: int, program_depth: int
+    ) -> None:
+        self.array = array
+        self.operand_bits = operand_bits
+        self.address_bits = address_bits
+        self.program_depth = program_depth
+        request = TileRequest(array=array, address_bits=address_bits)
+        super().__init__({
+            "start": In(1),
+            "entry": In(range(program_depth)),
+            "busy": Out(1),
+            "cycles": Out(64),
+            "line_address": Out(range(program_depth)),
+            "line_enable": Out(1),
+            "line_output": Out(1),
+            "line": In(LINE_BITS),
+            "requests": Out(request).array(len(Memory)),
+            "operands": Out(OperandControl(array=array, operand_bits=operand_bits)),
+            "first": Out(1),
+            "last": Out(1),
+            "epilogue": Out(EpilogueControl()),
+            "write_request": Out(request),
+            "write_enable": Out(len(Memory)),
+            "count": Out(1),
+            "count_first": Out(1),
+            "count_write": Out(1),
+            "count_address": Out(range(instructions_max(program_depth))),
+            "counted": Out(range(instructions_max(program_depth) + 1)),
+            "host_request": In(request),
+            "host_write": In(len(Memory)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        n = self.array
+        timing = Timing(n)
+
+        m.submodules.fetch = fetch = Fetch(
+            address_bits=self.address_bits, program_depth=self.program_depth
+        )
+        m.submodules.stream = stream = Stream(array=n, address_bits=self.address_bits)
+        # Tiles begin n cycles apart at least; the oldest one is forgotten `write` cycles after its
+        # end.
+        depth = 1 << ((n + timing.write) // n + 1).bit_length()
+        m.submodules.aux = aux = TileQueue(
+            array=n,
+            layout=data.StructLayout({
+                "address": self.address_bits,
+                "column": 1,
+                "product": _WIDTH["product"],
+                "used": 1,
+            }),
+            depth=depth,
+        )
+        m.submodules.epilogue = epilogue = TileQueue(
+            array=n,
+            layout=data.StructLayout({name: _WIDTH[name] for name in EPILOGUE_FIELDS}),
+            depth=depth,
+        )
+        m.submodules.write = write = TileQueue(
+            array=n,
+            layout=data.StructLayout({
+                "address": self.address_bits,
+                "column": 1,
+                "destination": _WIDTH["destination"],
+                "first": 1,
+                "final": 1,
+            }),
+            depth=depth,
+        )
+
+        # Busy.
+        start = Signal()
+        busy = Signal()
+        done = Signal()
+        m.d.comb += [start.eq(self.start & ~busy), self.busy.eq(busy)]
+        with m.If(start):
+            m.d.sync += busy.eq(1)
+        with m.Elif(done):
+            m.d.sync += busy.eq(0)
+        cycles = Signal(64)
+        m.d.comb += self.cycles.eq(cycles)
+        with m.If(start):
+            m.d.sync += cycles.eq(0)
+        with m.Elif(busy):
+            m.d.sync += cycles.eq(cycles + 1)
+
+        # Fetch and stream.
+        m.d.comb += [
+            fetch.start.eq(start),
+            fetch.entry.eq(self.entry),
+            self.line_address.eq(fetch.line_address),
+            self.line_enable.eq(fetch.line_enable),
+            self.line_output.eq(fetch.line_output),
+            fetch.line.eq(self.line),
+            fetch.take.eq(stream.take),
+            stream.valid.eq(fetch.valid),
+            stream.segment.eq(fetch.segment),
+            stream.header.eq(fetch.header),
+            stream.delay.eq(fetch.delay),
+            stream.delay_load.eq(fetch.delay_load),
+        ]
+
+        # Tiles are remembered when their first term is about to be issued.
+        header, tile = fetch.header, fetch.tile
+        begins = stream.take & fetch.segment.first_of_tile
+        uses_aux = header.aux_mode.any() | (header.gate == Gate.MASK) | (header.gate == Gate.HINGE)
+        m.d.comb += [
+            aux.push.eq(begins),
+            aux.pushed.address.eq(tile.aux),
+            aux.pushed.column.eq(header.aux_column),
+            aux.pushed.product.eq(header.product),
+            aux.pushed.used.eq(uses_aux),
+            epilogue.push.eq(begins),
+            write.push.eq(begins),
+            write.pushed.address.eq(tile.d),
+            write.pushed.column.eq(header.d_column),
+            write.pushed.destination.eq(header.destination),
+            write.pushed.first.eq(tile.first),
+            write.pushed.final.eq(tile.last & header.final),
+        ]
+        m.d.comb += [epilogue.pushed[name].eq(header[name]) for name in EPILOGUE_FIELDS]
+
+        # ended[c]: a tile ended c cycles ago.
+        ended: list[Value] = [stream.last]
+        for cycle in range(1, timing.write - timing.rotate):
+            ended.append(delayed(m, ended[-1], 1, name=f"ended_{cycle}", reset=True))
+        m.d.comb += [
+            aux.start.eq(ended[timing.aux - 1]),
+            epilogue.start.eq(ended[timing.drain - 1]),
+            write.start.eq(ended[timing.write - timing.rotate - 1]),
+        ]
+
+        # What the memories read: the auxiliary operand goes before the stream, and the host has
+        # its turn when no program runs.
+        term = stream.term
+        aux_reads = {memory: Signal(name=f"aux_reads_{memory.name.lower()}") for memory in Memory}
+        for product in Product:
+            m.d.comb += aux_reads[product.aux].eq(
+                aux.active & aux.tile.used & (aux.tile.product == product)
+            )
+        streamed = {
+            Memory.X: (term.a_tile, term.a_column),
+            Memory.W: (term.b_tile, term.b_column),
+            Memory.E: (
+                Mux(term.a_e, term.a_tile, term.b_tile),
+                Mux(term.a_e, term.a_column, term.b_column),
+            ),
+        }
+        for memory in Memory:
+            request = self.requests[memory]
+            address, column = streamed[memory]
+            with m.If(~busy):
+                m.d.comb += request.eq(self.host_request)
+            with m.Elif(aux_reads[memory]):
+                m.d.comb += [
+                    request.address.eq(aux.tile.address),
+                    request.index.eq(aux.index),
+                    request.column.eq(aux.tile.column),
+                ]
+            with m.Else():
+                m.d.comb += [
+                    request.address.eq(address),
+                    request.index.eq(term.index),
+                    request.column.eq(column),
+                ]
+
+        # What becomes of what they have read.
+        reading = timing.read - 1
+        sources = Cat(
+            stream.issued & ~term.ones & ~term.a_e,
+            stream.issued & ~term.ones & term.a_e,
+            stream.issued & ~term.b_e,
+            stream.issued & term.b_e,
+            aux_reads[Memory.X],
+            aux_reads[Memory.W],
+        )
+        sources = delayed(m, sources, reading, name="sources", reset=True)
+        ones = Cat(stream.issued & term.ones, term.ones_shift, term.rows)
+        ones = delayed(m, ones, reading - 1, name="ones", reset=True)
+        ones_fed, ones_shift, ones_rows = ones[0], ones[1:5], ones[5:]
+        ones_code = Signal(self.operand_bits)
+        ones_mask = Signal(n)
+        m.d.sync += [
+            ones_code.eq(Mux(ones_fed, Const(1, 1) << ones_shift, 0)),
+            ones_mask.eq(Cat(ones_rows > row for row in range(n))),
+        ]
+        m.d.comb += [
+            self.operands.a_x.eq(sources[0]),
+            self.operands.a_e.eq(sources[1]),
+            self.operands.b_w.eq(sources[2]),
+            self.operands.b_e.eq(sources[3]),
+            self.operands.ones.eq(ones_code),
+            self.operands.ones_rows.eq(ones_mask),
+            self.operands.aux_x.eq(sources[4]),
+            self.operands.aux_w.eq(sources[5]),
+            self.first.eq(delayed(m, stream.first, timing.read, name="first", reset=True)),
+            self.last.eq(ended[timing.read]),
+        ]
+
+        # What becomes of the sums.
+        m.d.comb += self.epilogue.valid.eq(epilogue.active)
+        m.d.comb += [self.epilogue[name].eq(epilogue.tile[name]) for name in EPILOGUE_FIELDS]
+        with m.If(busy):
+            m.d.comb += [
+                self.write_request.address.eq(write.tile.address),
+                self.write_request.index.eq(write.index),
+                self.write_request.column.eq(write.tile.column),
+            ]
+            for memory in Memory:
+                m.d.comb += self.write_enable[memory].eq(
+                    write.active & (write.tile.destination == memory)
+                )
+        with m.Else():
+            m.d.comb += [
+                self.write_request.eq(self.host_request),
+                self.write_enable.eq(self.host_write),
+            ]
+
+        # What was saturated in a row is known one cycle after its results, and added up in another
+        # one.
+        first_row = write.tile.first & (write.index == n - 1)
+        m.d.comb += [
+            self.count.eq(delayed(m, write.active, 1, name="count", reset=True)),
+            self.count_first.eq(delayed(m, first_row, 1, name="count_first", reset=True)),
+            self.count_write.eq(delayed(m, write.active, 2, name="count_write", reset=True)),
+        ]
+        counted = Signal.like(self.counted)
+        count_address = Signal.like(self.count_address)
+        m.d.comb += [self.counted.eq(counted), self.count_address.eq(count_address)]
+        with m.If(start):
+            m.d.sync += counted.eq(0)
+        with m.Elif(self.count & self.count_first):
+            m.d.sync += [counted.eq(counted + 1), count_address.eq(counted)]
+
+        # The last row of the last tile reaches its memory `rotate` cycles later.
+        last_row = write.active & write.tile.final & (write.index == 0)
+        m.d.comb += done.eq(delayed(m, last_row, timing.rotate + 1, name="done", reset=True))
+        return m

@@ -1,0 +1,165 @@
+"""The second stage of the sequencer: issues the terms of a segment, one each cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from siligrad.isa import Product
+from siligrad_hdl.fetch import Header, PreparedSegment
+
+__all__ = ["Stream", "StreamTerm"]
+
+
+class StreamTerm(data.StructLayout):
+    """What is issued in a cycle.
+
+    Members
+    -------
+    a_tile, b_tile : :class:`unsigned(address_bits)`
+        Tiles of A and B.
+    index : :class:`range(array)`
+        Number of their row or column.
+    a_column, b_column : :class:`1`
+        A column of them, else a row.
+    a_e, b_e : :class:`1`
+        A is read from E, else from X; B is read from E, else from W.
+    ones : :class:`1`
+        A is not read, ones are fed.
+    ones_shift : :class:`4`
+        The code of a one is ``2**ones_shift``.
+    rows : :class:`range(array + 1)`
+        Rows of the array that ones are fed to.
+    """
+
+    def __init__(self, *, array: int, address_bits: int) -> None:
+        super().__init__({
+            "a_tile": address_bits,
+            "b_tile": address_bits,
+            "index": range(array),
+            "a_column": 1,
+            "b_column": 1,
+            "a_e": 1,
+            "b_e": 1,
+            "ones": 1,
+            "ones_shift": 4,
+            "rows": range(array + 1),
+        })
+
+
+class Stream(wiring.Component):
+    """Issues the prepared segments one after the other.
+
+    Parameters
+    ----------
+    array : :class:`int`
+        N, the terms of a tile.
+    address_bits : :class:`int`
+        Width of an address inside a bank.
+
+    Members
+    -------
+    valid, take : :py:`In(1)`, :py:`Out(1)`
+        A segment is prepared; it is taken, and its first term issued in the next cycle.
+    segment, header : :py:`In(PreparedSegment)`, :py:`In(Header)`
+        The prepared segment and its instruction.
+    delay, delay_load : :py:`In(signed(17))`, :py:`In(1)`
+        Let the next segment wait for a number of cycles, less one, in which it could be taken.
+    issued : :py:`Out(1)`
+        A term is issued in this cycle.
+    term : :py:`Out(StreamTerm)`
+        The term.
+    first : :py:`Out(1)`
+        This cycle is the first of a tile.
+    last : :py:`Out(1)`
+        This cycle is the last of a tile.
+    """
+
+    def __init__(self, *, array: int, address_bits: int) -> None:
+        self.array = array
+        self.address_bits = address_bits
+        super().__init__({
+            "valid": In(1),
+            "take": Out(1),
+            "segment": In(PreparedSegment(address_bits=address_bits)),
+            "header": In(Header()),
+            "delay": In(signed(17)),
+            "delay_load": In(1),
+            "issued": Out(1),
+            "term": Out(StreamTerm(array=array, address_bits=address_bits)),
+            "first": Out(1),
+            "last": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        n = self.array
+        segment, header = self.segment, self.header
+
+        active = Signal()
+        padding = Signal()  # the terms are over
+        terms = Signal(17, reset_less=True)  # that are left, less two
+        pads = Signal(6, reset_less=True)  # likewise
+        padded = Signal(reset_less=True)
+        last_of_tile = Signal(reset_less=True)
+        a_k = Signal(self.address_bits, reset_less=True)
+        b_k = Signal(self.address_bits, reset_less=True)
+        term = Signal(self.term.shape(), reset_less=True)
+
+        # A sign bit of a counter tells the last round. A waiting segment is not taken.
+        delay_left = Signal(17, init=-1)
+        ends = Signal()
+        ready = Signal()
+        waiting = ~delay_left[-1]
+        m.d.comb += [
+            ends.eq(active & Mux(padding, pads[-1], terms[-1] & ~padded)),
+            ready.eq(self.valid & (~active | ends)),
+            self.take.eq(ready & ~waiting),
+            self.issued.eq(active & ~padding),
+            self.term.eq(term),
+            self.last.eq(ends & last_of_tile),
+        ]
+        with m.If(self.delay_load):
+            m.d.sync += delay_left.eq(self.delay)
+        with m.Elif(ready & waiting):
+            m.d.sync += delay_left.eq(delay_left - 1)
+
+        m.d.sync += self.first.eq(self.take & segment.first_of_tile)
+        with m.If(self.take):
+            m.d.sync += [
+                active.eq(1),
+                padding.eq(0),
+                terms.eq(segment.terms),
+                pads.eq(segment.pads),
+                padded.eq(segment.padded),
+                last_of_tile.eq(segment.last_of_tile),
+                a_k.eq(segment.a_k),
+                b_k.eq(segment.b_k),
+                term.a_tile.eq(segment.a_tile),
+                term.b_tile.eq(segment.b_tile),
+                term.index.eq(0),
+                term.a_column.eq(segment.a_column),
+                term.b_column.eq(segment.b_column),
+                term.a_e.eq(header.product == Product.EW),
+                term.b_e.eq(header.product == Product.XE),
+                term.ones.eq(segment.ones),
+                term.ones_shift.eq(segment.ones_shift),
+                term.rows.eq(Mux(segment.partial, header.rows_last, n)),
+            ]
+        with m.Else():
+            with m.If(ends):
+                m.d.sync += active.eq(0)
+            with m.If(padding):
+                m.d.sync += pads.eq(pads - 1)
+            with m.Else():
+                m.d.sync += [terms.eq(terms - 1), padding.eq(active & terms[-1])]
+            with m.If(term.index == n - 1):
+                m.d.sync += [
+                    term.index.eq(0),
+                    term.a_tile.eq(term.a_tile + a_k),
+                    term.b_tile.eq(term.b_tile + b_k),
+                ]
+            with m.Else():
+                m.d.sync += term.index.eq(term.index + 1)
+        return m
