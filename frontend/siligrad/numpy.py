@@ -76,6 +76,7 @@ from siligrad.autodiff.elementwise import (
     where,
 )
 from siligrad.autodiff.indexing import getitem
+from siligrad.autodiff.source import at_caller
 from siligrad.autodiff.tracer import Array, Tracer
 from siligrad.errors import ShapeError
 
@@ -264,6 +265,7 @@ def _axes(x: Array, axis: Axis, name: str) -> tuple[int, ...]:
     if builtins.any(not -dimensions <= k < dimensions for k in given):
         raise ShapeError(
             f"{name} over axis {axis} of an array of shape {x.shape}: there is no such axis"
+            f"{at_caller()}"
         )
     return tuple(sorted({int(k) % dimensions for k in given}))
 
@@ -398,7 +400,9 @@ def squeeze(x: Array, axis: Axis = None) -> Array:
     ones_at = tuple(k for k, size in enumerate(x.shape) if size == 1)
     axes = ones_at if axis is None else _axes(x, axis, "squeeze")
     if not set(axes) <= set(ones_at):
-        raise ShapeError(f"squeeze of shape {x.shape} over axis {axis}: its size must be 1")
+        raise ShapeError(
+            f"squeeze of shape {x.shape} over axis {axis}: its size must be 1{at_caller()}"
+        )
     return reshape(x, tuple(size for k, size in enumerate(x.shape) if k not in axes))
 
 
@@ -431,7 +435,9 @@ def split(x: Array, parts: int | Sequence[int], axis: int = 0) -> list[Array]:
     size = x.shape[axis]
     if isinstance(parts, int):
         if size % parts:
-            raise ShapeError(f"split of shape {x.shape} along axis {axis} into {parts} equal parts")
+            raise ShapeError(
+                f"split of shape {x.shape} along axis {axis} into {parts} equal parts{at_caller()}"
+            )
         parts = range(size // parts, size, size // parts)
     bounds = [0, *parts, size]
     before = (slice(None),) * axis
@@ -451,7 +457,9 @@ def matmul(a: Array, b: Array) -> Array:
     if rows > 1 and columns > 1:
         return reduction.matmul(a, b)
     if rows == 0 or columns == 0:
-        raise ShapeError(f"matmul of shapes {a.shape} and {b.shape}: use * to scale by a number")
+        raise ShapeError(
+            f"matmul of shapes {a.shape} and {b.shape}: use * to scale by a number{at_caller()}"
+        )
     left = expand_dims(a, 0) if rows == 1 else a
     right = expand_dims(b, 1) if columns == 1 else b
     product = reduction.matmul(left, right)
@@ -503,7 +511,9 @@ def einsum(subscripts: str, *operands: Array) -> Array:
                 f"einsum {subscripts!r}: {own!r} must be letters that differ, without '...'"
             )
         if len(own) != len(each.shape):
-            raise ShapeError(f"einsum {subscripts!r}: {own!r} cannot index the shape {each.shape}")
+            raise ShapeError(
+                f"einsum {subscripts!r}: {own!r} cannot index the shape {each.shape}{at_caller()}"
+            )
     if not arrow:
         result = "".join(sorted(k for k in set(left) - {","} if left.count(k) == 1))
     if not set(result) <= set(left) or len(set(result)) != len(result):

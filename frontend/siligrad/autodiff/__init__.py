@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from siligrad.autodiff.check import check_grads
 from siligrad.autodiff.graph import Argument, Graph, Node, trace
 from siligrad.autodiff.simplify import simplify
 from siligrad.autodiff.source import Source
@@ -26,6 +27,7 @@ __all__ = [
     "Primitive",
     "Source",
     "Tracer",
+    "check_grads",
     "grad",
     "hessian",
     "hvp",

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from siligrad.autodiff.tracer import Array, Each, Primitive, register
-from siligrad.errors import ShapeError
 
 __all__ = [
     "At",
@@ -137,10 +136,7 @@ def _numpy_index(pattern: Index, arrays: tuple[Array, ...] = ()) -> Any:
 
 
 def _index(x: Array, *, key: Index) -> Array:
-    try:
-        return x[_numpy_index(key)]
-    except IndexError as error:
-        raise ShapeError(f"index of shape {x.shape}: {error}") from error
+    return x[_numpy_index(key)]
 
 
 def _scatter(x: Array, *, key: Index, shape: tuple[int, ...]) -> Array:
@@ -155,6 +151,7 @@ index: Primitive = register(
     _index,
     vjp=lambda g, out, x, *, key: scatter(g, key=key, shape=x.shape),
     jvp=lambda t, out, x, *, key: index(t, key=key),
+    shape_rule="",  # numpy says it best
 )
 # <g, zeros with dx at index> = <g[index], dx>
 scatter: Primitive = register(
@@ -166,10 +163,7 @@ scatter: Primitive = register(
 
 
 def _gather(x: Array, *arrays: Array, key: Index) -> Array:
-    try:
-        return x[_numpy_index(key, arrays)]
-    except IndexError as error:
-        raise ShapeError(f"index of shape {x.shape}: {error}") from error
+    return x[_numpy_index(key, arrays)]
 
 
 def _scatter_add(x: Array, *arrays: Array, key: Index, shape: tuple[int, ...]) -> Array:
@@ -184,6 +178,7 @@ gather: Primitive = register(
     _gather,
     vjp=lambda g, out, x, *arrays, key: scatter_add(g, *arrays, key=key, shape=x.shape),
     jvp=lambda t, out, x, *arrays, key: gather(t, *arrays, key=key),
+    shape_rule="",
 )
 scatter_add: Primitive = register(
     "scatter_add",

@@ -12,7 +12,7 @@ import numpy as np
 
 from siligrad.autodiff import arrangement
 from siligrad.autodiff.arrangement import At, Slice
-from siligrad.autodiff.source import locate_caller
+from siligrad.autodiff.source import at_caller
 from siligrad.autodiff.tracer import Array, Tracer
 from siligrad.errors import TraceError
 
@@ -55,15 +55,14 @@ def _integer_arrays(item: Any) -> list[Array]:
     array: Array = item if type(item) is Tracer else np.asarray(item)
     if array.dtype.kind in "iu":
         return [array]
-    source = locate_caller()
-    where = f"\n  at {source}: {source.code}" if source else ""
     if array.dtype.kind != "b":
         raise TraceError(
-            f"an index must be integers, slices, or an array of integers, not {array.dtype}{where}"
+            "an index must be integers, slices, or an array of integers, not "
+            f"{array.dtype}{at_caller()}"
         )
     if type(item) is Tracer:
         raise TraceError(
             "a traced mask cannot index: the shape of the result would depend on data; use "
-            f"siligrad.numpy.where(mask, x, 0){where}"
+            f"siligrad.numpy.where(mask, x, 0){at_caller()}"
         )
     return list(array.nonzero())

@@ -112,11 +112,22 @@ def _swap(x: Array) -> Array:
     return transpose(x, axes=(*range(n - 2), n - 1, n - 2))
 
 
-# <g, da @ b + a @ db> = <g @ b.T, da> + <a.T @ g, db>; leading axes broadcast
+def _matmul_vjp_a(g: Array, out: Array, a: Array, b: Array) -> Array:
+    # <g, da @ b> = <g @ b.T, da>; axes before the last two broadcast
+    cotangent = g @ _swap(b)
+    return cotangent if cotangent.shape == a.shape else unbroadcast(cotangent, a.shape)
+
+
+def _matmul_vjp_b(g: Array, out: Array, a: Array, b: Array) -> Array:
+    # <g, a @ db> = <a.T @ g, db>
+    cotangent = _swap(a) @ g
+    return cotangent if cotangent.shape == b.shape else unbroadcast(cotangent, b.shape)
+
+
 matmul: Primitive = register(
     "matmul",
     np.matmul,
-    vjp=(lambda g, out, a, b: g @ _swap(b), lambda g, out, a, b: _swap(a) @ g),
+    vjp=(_matmul_vjp_a, _matmul_vjp_b),
     jvp=(lambda t, out, a, b: t @ b, lambda t, out, a, b: a @ t),
     shape_rule="it needs (m, k) @ (k, n): the columns of the first must be the rows of the second",
 )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Source", "derived_from", "is_tracing", "locate", "locate_caller", "tracing"]
+__all__ = ["Source", "at_caller", "derived_from", "is_tracing", "locate", "tracing"]
 
 _PACKAGE = str(Path(__file__).parents[1]) + "/"
 
@@ -86,3 +86,11 @@ def locate_caller() -> Source | None:
             return Source(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def at_caller() -> str:
+    """Return the end of an error message: the line of :func:`locate_caller`, and its text."""
+    source = locate_caller()
+    if source is None:
+        return ""
+    return f"\n  at {source}" + (f": {source.code}" if source.code else "")

@@ -14,13 +14,14 @@ Numpy" (2015); the levels are those of JAX's "Autodidax".
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
-from siligrad.autodiff.source import Source, is_tracing, locate, locate_caller
+from siligrad.autodiff.source import Source, at_caller, is_tracing, locate
 from siligrad.errors import ShapeError, TraceError
 
 __all__ = [
@@ -139,7 +140,7 @@ class Tracer:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TraceError(f"a traced value without dimensions has no len(){_at_caller()}")
+            raise TraceError(f"a traced value without dimensions has no len(){at_caller()}")
         return self.shape[0]
 
     __hash__ = None  # type: ignore[assignment]  # == compares elements
@@ -149,7 +150,7 @@ class Tracer:
             f"the truth of a traced value of shape {self.shape} (from {self.primitive.name!r}) is "
             "not known while the function is traced: `if`, `while`, `and`, `or`, `not` cannot "
             "depend on it; write siligrad.numpy.where(condition, a, b) or maximum/minimum "
-            f"instead{_at_caller()}"
+            f"instead{at_caller()}"
         )
 
     def _refuse_number(self) -> NoReturn:
@@ -157,7 +158,7 @@ class Tracer:
             f"a traced value of shape {self.shape} (from {self.primitive.name!r}) has no number "
             "yet: float(), int(), index use and item() need one; keep it an array, return it "
             "beside the result with has_aux=True, or take it out of the traced "
-            f"function{_at_caller()}"
+            f"function{at_caller()}"
         )
 
     def __float__(self) -> float:
@@ -180,14 +181,14 @@ class Tracer:
         raise TraceError(
             "a traced value cannot be written in place: its old value is needed for the "
             "derivative; build the new one with siligrad.numpy.where, concatenate or stack, or "
-            f"index it after the computation{_at_caller()}"
+            f"index it after the computation{at_caller()}"
         )
 
     def __array__(self, *args: object, **kwargs: object) -> NoReturn:
         raise TraceError(
             f"a traced value of shape {self.shape} (from {self.primitive.name!r}) cannot become a "
             "numpy array: inside a traced function use the functions of siligrad.numpy, and do "
-            f"not store traced values in arrays made by numpy{_at_caller()}"
+            f"not store traced values in arrays made by numpy{at_caller()}"
         )
 
     def __array_ufunc__(
@@ -197,28 +198,34 @@ class Tracer:
             raise TraceError(
                 f"numpy.{ufunc.__name__}(..., out=...) or an in-place operator writes a traced "
                 "value into an array that numpy owns; write `x = x + y`, not `x += "
-                f"y`{_at_caller()}"
+                f"y`{at_caller()}"
             )
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-        return _namesake(name)(*operands, **options)
+        return _call_namesake(name, operands, options)
 
     def __array_function__(
         self, function: Callable[..., Any], types: Any, args: Any, options: Any
     ) -> Any:
-        return _namesake(function.__name__)(*args, **options)
+        return _call_namesake(function.__name__, args, options)
 
 
-def _namesake(name: str) -> Callable[..., Any]:
-    """Return the function of :mod:`siligrad.numpy` that has the name of a numpy function."""
+def _call_namesake(name: str, args: Any, options: Mapping[str, Any]) -> Any:
+    """Call the function of :mod:`siligrad.numpy` that has the name of a numpy function."""
     from siligrad import numpy as traced_numpy  # noqa: PLC0415  # it imports this module
 
     if name not in traced_numpy.__all__:
         raise TraceError(
-            f"numpy.{name} cannot take a traced value and siligrad.numpy has no {name}: compose "
-            "it from functions of siligrad.numpy, or register it as a primitive with its "
-            f"rule{_at_caller()}"
+            f"numpy.{name} cannot take a traced value and siligrad.numpy has no {name}: compose it "
+            "from functions of siligrad.numpy, or register it as a primitive with its rule"
+            f"{at_caller()}"
         )
-    return getattr(traced_numpy, name)  # type: ignore[no-any-return]
+    function = getattr(traced_numpy, name)
+    if options and not isinstance(function, Primitive):
+        try:
+            inspect.signature(function).bind(*args, **options)
+        except TypeError as error:
+            raise TraceError(f"siligrad.numpy.{name}: {error}{at_caller()}") from None
+    return function(*args, **options)
 
 
 class Primitive:
@@ -246,8 +253,9 @@ class Primitive:
         The result has the broadcast shape of the operands and each element depends on the elements
         in its place. Rules may then return cotangents of the result's shape; they are summed to
         the operand's.
-    shape_rule : :class:`str`
-        What the shapes must satisfy. With it, a ValueError of numpy becomes a :class:`ShapeError`.
+    shape_rule : :class:`str` or None
+        What the shapes must satisfy; empty to say what numpy says. None: the implementation may
+        raise a ValueError for other reasons than shapes, and it is left as it is.
     """
 
     __slots__ = ("elementwise", "implementation", "jvp", "name", "shape_rule", "vjp")
@@ -260,7 +268,7 @@ class Primitive:
         vjp: Iterable[Rule | None] | None = None,
         jvp: Iterable[Rule | None] | None = None,
         elementwise: bool = False,
-        shape_rule: str = "",
+        shape_rule: str | None = None,
     ) -> None:
         self.name = name
         self.implementation = implementation
@@ -280,7 +288,7 @@ class Primitive:
         if tape is None:
             try:
                 return self.implementation(*operands, **params)
-            except (ValueError, TypeError) as error:
+            except (ValueError, IndexError, TypeError) as error:
                 self._explain(error, operands)
         if not tape.is_open:
             self._refuse_escaped(tape, operands)
@@ -296,12 +304,12 @@ class Primitive:
         return tape.record(self, operands, params, self(*values, **params))
 
     def _explain(self, error: Exception, operands: tuple[Any, ...]) -> NoReturn:
-        shapes = " and ".join(str(np.shape(operand)) for operand in operands)
-        if self.shape_rule and type(error) is ValueError:
-            raise ShapeError(
-                f"{self.name} of shapes {shapes}: {self.shape_rule}{_at_caller()}"
-            ) from error
-        error.add_note(f"in {self.name} of shapes {shapes}{_at_caller()}")
+        shapes = "shapes " if len(operands) > 1 else "shape "
+        shapes += " and ".join(str(np.shape(operand)) for operand in operands)
+        if self.shape_rule is not None and type(error) in {ValueError, IndexError}:
+            rule = self.shape_rule or error
+            raise ShapeError(f"{self.name} of {shapes}: {rule}{at_caller()}") from error
+        error.add_note(f"in {self.name} of {shapes}{at_caller()}")
         raise error
 
     def _refuse_escaped(self, tape: Tape, operands: tuple[Any, ...]) -> NoReturn:
@@ -310,7 +318,7 @@ class Primitive:
         raise TraceError(
             f"a traced value ({escaped!r}{made}) escaped from the function it was traced in: it "
             "was stored somewhere and used after that function had returned; return it instead "
-            f"(with has_aux=True beside a scalar result){_at_caller()}"
+            f"(with has_aux=True beside a scalar result){at_caller()}"
         )
 
 
@@ -321,16 +329,9 @@ def _operand(value: Any) -> Any:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise TraceError(
-            f"{value!r} ({type(value).__name__}) is not an array of real numbers{_at_caller()}"
+            f"{value!r} ({type(value).__name__}) is not an array of real numbers{at_caller()}"
         )
     return array
-
-
-def _at_caller() -> str:
-    source = locate_caller()
-    if source is None:
-        return ""
-    return f"\n  at {source}" + (f": {source.code}" if source.code else "")
 
 
 _NO_PARAMS: Mapping[str, Any] = {}
@@ -364,7 +365,7 @@ def register(
     vjp: Rule | Sequence[Rule | None] | Each | None = None,
     jvp: Rule | Sequence[Rule | None] | Each | None = None,
     elementwise: bool = False,
-    shape_rule: str = "",
+    shape_rule: str | None = None,
 ) -> Primitive:
     """Make a primitive, enter it in :data:`primitives` and return it.
 

@@ -23,7 +23,7 @@ from siligrad import tree
 from siligrad.autodiff import elementwise
 from siligrad.autodiff.arrangement import concatenate, reshape, transpose
 from siligrad.autodiff.elementwise import astype
-from siligrad.autodiff.source import locate_caller
+from siligrad.autodiff.source import at_caller
 from siligrad.autodiff.tracer import Array, Tape, Tracer
 from siligrad.autodiff.walk import pull_back, push_forward
 from siligrad.errors import ShapeError, TraceError
@@ -163,7 +163,7 @@ def _floating(leaf: Any, recording: Recording, position: int, index: int) -> Arr
             f"cannot differentiate {name_of(function)} with respect to {name} (leaf {index}): it "
             f"has the type {leaf.dtype} and derivatives need floating point; pass 1.0 instead of "
             "1, or convert it with .astype(float), or choose other arguments with "
-            f"argnums{_at_caller()}"
+            f"argnums{at_caller()}"
         )
     return leaf
 
@@ -172,13 +172,8 @@ def _result(value: Any, function: Callable[..., Any]) -> Array:
     if type(value) is Tracer:
         return value
     if value is None or isinstance(value, str):
-        raise TraceError(f"{name_of(function)} must return arrays, not {value!r}{_at_caller()}")
+        raise TraceError(f"{name_of(function)} must return arrays, not {value!r}{at_caller()}")
     return value if isinstance(value, (np.ndarray, np.generic)) else np.asarray(value)
-
-
-def _at_caller() -> str:
-    source = locate_caller()
-    return f"\n  at {source}: {source.code}" if source else ""
 
 
 def _positions(argnums: int | Sequence[int], args: Sequence[Any], function: Any) -> tuple[int, ...]:
@@ -187,7 +182,7 @@ def _positions(argnums: int | Sequence[int], args: Sequence[Any], function: Any)
         if not -len(args) <= position < len(args):
             raise TraceError(
                 f"argnums names argument {position} of {name_of(function)}, which was called with "
-                f"{len(args)} positional arguments{_at_caller()}"
+                f"{len(args)} positional arguments{at_caller()}"
             )
     return tuple(position % len(args) for position in positions)
 
@@ -235,19 +230,19 @@ def _scalar(recording: Recording, function: Callable[..., Any]) -> Array:
         raise ShapeError(
             f"grad needs a scalar, but {name_of(function)} returns {recording.out_structure}: "
             "return one number (has_aux=True for (number, anything)), or use jacobian or "
-            f"vjp{_at_caller()}"
+            f"vjp{at_caller()}"
         )
     value = recording.values[0]
     if value.shape != ():
         raise ShapeError(
             f"grad needs a scalar, but {name_of(function)} returns an array of shape "
             f"{value.shape}: reduce it with siligrad.numpy.sum or mean, or use jacobian or "
-            f"vjp{_at_caller()}"
+            f"vjp{at_caller()}"
         )
     if value.dtype.kind != "f":
         raise TraceError(
             f"grad needs a floating-point scalar, but {name_of(function)} returns {value.dtype}"
-            f"{_at_caller()}"
+            f"{at_caller()}"
         )
     return value
 
