@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # The same examples on every run, and no deadline: machines that run suites are slow at times.
@@ -9,3 +10,11 @@ settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True
 # New examples on every run, for `HYPOTHESIS_PROFILE=explore pytest`.
 settings.register_profile("explore", deadline=None, print_blob=True, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="rewrite the committed listings of compiled programs instead of comparing with them",
+    )

@@ -92,7 +92,7 @@ class Tensor:
         ------
         DataError
             If the shape differs, a value is NaN or infinite, a sign tensor holds anything but +1 and -1, or
-            a code would exceed :attr:`limit`.
+            an input would exceed :attr:`limit`. (What is resident saturates, as an update would.)
         """
         array = np.asarray(values, dtype=np.float64)
         if array.shape != self.shape:
@@ -108,15 +108,15 @@ class Tensor:
                 f"{self.name}{list(where)} is {array[where]}, but the loss was compiled for targets of +1 "
                 "and -1 (see siligrad.losses.one_vs_rest)"
             )
-        codes = self.format.encode(array / self.scale).reshape(self.rows, self.columns)
-        if self.role == Role.INPUT and (np.abs(codes) > self.limit).any():
-            worst = float(np.abs(array).max())
-            largest = float(self.format.decode(self.limit)) * abs(self.scale)
+        largest = float(self.format.decode(self.limit)) * abs(self.scale)
+        worst = float(np.abs(array).max(initial=0.0))
+        if self.role == Role.INPUT and worst > largest + self.format.resolution * abs(self.scale) / 2:
             raise DataError(
                 f"{self.name} reaches {worst:g}, but was calibrated for magnitudes up to {largest:g}; "
                 "compile with examples that cover the data, or scale the data"
             )
-        return codes
+        codes = self.format.encode(array / self.scale)
+        return np.clip(codes, -self.limit, self.limit).reshape(self.rows, self.columns)
 
     def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
         """Return the values of `codes`, in the user's shape."""

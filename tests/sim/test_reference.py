@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy
@@ -57,7 +58,7 @@ def network(sizes: list[int], seed: int) -> list[tuple[Any, Any]]:
     rng = numpy.random.default_rng(seed)
     return [
         (rng.standard_normal((i, o)) * math.sqrt(2 / i), rng.standard_normal(o) / 10)
-        for i, o in zip(sizes, sizes[1:], strict=False)
+        for i, o in pairwise(sizes)
     ]
 
 
@@ -193,13 +194,13 @@ def test_training_steps_equal_the_model(
     loss: Any, rounding: Rounding, sizes: list[int], batch: int, array: int, seed: int
 ) -> None:
     params = network(sizes, seed)
-    x, y = examples(sizes, batch, seed)
+    data = [examples(sizes, batch, seed + turn) for turn in range(2)]
     program = sg.compile(
         training_step(loss, batch),
         params,
-        x,
-        y,
+        *data[0],
         donate=0,
+        calibration=[(params, *data[1])],
         target=sg.Target(array=array, update_rounding=rounding),
     )
     device = ReferenceDevice(program.geometry)
@@ -211,8 +212,7 @@ def test_training_steps_equal_the_model(
         for i, pair in enumerate(params)
     ]
     draws = Draws(device.read_lfsr()) if rounding == Rounding.STOCHASTIC else None
-    for turn in range(2):
-        x, y = examples(sizes, batch, seed + turn)
+    for x, y in data:
         device.run(x, y)
         state = model.step(state, codes(tensors, "x", x), codes(tensors, "y", y), draws)  # type: ignore[arg-type]
         for layer, pair in enumerate(device.read()[0]):

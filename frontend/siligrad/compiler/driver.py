@@ -145,9 +145,10 @@ def _build(
         arguments.append(
             Argument(argument.name, argument.structure, tuple(inside), position in staying)
         )
-        if position in staying:
-            for at, leaf in zip(inside, tree.flatten(value)[0], strict=True):
-                initial[at] = tensors[at].encode(leaf)
+        for at, leaf in zip(inside, tree.flatten(value)[0], strict=True):
+            codes = tensors[at].encode(leaf)
+            if position in staying:
+                initial[at] = codes
     for matrix in kept:
         if matrix.initial is not None:
             initial[index[matrix]] = tensors[index[matrix]].encode(matrix.initial)
