@@ -109,7 +109,7 @@ class Accelerator(wiring.Component):
         ]
         if wrong:
             raise RuntimeError(
-                f"the hardware is not the one that siligrad.isa.Timing describes: {'; '.join(wrong)}"
+                f"the hardware is not what siligrad.isa.Timing says it is: {'; '.join(wrong)}"
             )
 
     def elaborate(self, platform: object) -> Module:

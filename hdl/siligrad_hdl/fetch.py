@@ -75,7 +75,7 @@ class PreparedTile(data.StructLayout):
 
 
 class Header(data.StructLayout):
-    """What is kept of the first header line while its instruction is fetched, by the line's names."""
+    """What is kept of the first header line while its instruction is fetched, by its names."""
 
     _FIELDS = (
         "p_tiles",
@@ -123,7 +123,7 @@ class Fetch(wiring.Component):
         Begin a program; the first line is read in the next cycle.
     entry : :py:`In(range(program_depth))`
         At this line.
-    line_address, line_enable, line_output : :py:`Out(range(program_depth))`, :py:`Out(1)`,
+    line_address, line_enable, line_output : :py:`Out(range(program_depth))`, :py:`Out(1)` each
     :py:`Out(1)`
         Read a line, and take what was read over into the output register of the program memory.
     line : :py:`In(LINE_BITS)`

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Lane", "epilogue"]
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from siligrad.isa import Instruction
+
+__all__ = ["Lane", "Machine", "Schedule", "epilogue"]
+
+X, W, E = 0, 1, 2
 
 
 class Lane:
@@ -60,3 +68,166 @@ def epilogue(
     else:
         result = min(y, 0) if aux > 0 else max(y, 0)
     return result, r != y and result != 0
+
+
+class Machine:
+    """Three memories, N shift registers, and what a program does to them."""
+
+    def __init__(self, array: int, bits: int, sum_bits: int, depths: Sequence[int]) -> None:
+        self.array = array
+        self.bits = bits
+        self.sum_bits = sum_bits
+        # memories[m][b][a]: word a of bank b of memory m
+        self.memories = [[[0] * depth for _ in range(array)] for depth in depths]
+        self.lanes = [Lane(1) for _ in range(array)]
+
+    def place(self, tile: int, r: int, c: int) -> tuple[int, int]:
+        return (r + c) % self.array, tile + r
+
+    def read(self, memory: int, tile: int, number: int, column: int) -> list[int]:
+        """A row or a column of a tile."""
+        vector = []
+        for lane in range(self.array):
+            r, c = (lane, number) if column else (number, lane)
+            bank, address = self.place(tile, r, c)
+            vector.append(self.memories[memory][bank][address])
+        return vector
+
+    def run(self, program: Sequence[Instruction]) -> list[int]:
+        """Execute `program`; returns the saturated elements of each instruction."""
+        return [self._execute(instruction) for instruction in program]
+
+    def _execute(self, item: Instruction) -> int:
+        n = self.array
+        a_memory, b_memory, aux_memory = PORTS[item.product]
+        saturations = 0
+        for i in range(item.m_tiles):
+            for j in range(item.p_tiles):
+                sums = [[0] * n for _ in range(n)]
+                for s in item.segments:
+                    for q in range(s.k):
+                        a_tile = (s.a_base + i * s.a_m + q // n * s.a_k) % 2**16
+                        b_tile = (s.b_base + j * s.b_p + q // n * s.b_k) % 2**16
+                        if s.ones:
+                            rows = item.rows_last if i == item.m_tiles - 1 else n
+                            a = [2**s.ones_shift if r < rows else 0 for r in range(n)]
+                        else:
+                            a = self.read(a_memory, a_tile, q % n, s.a_column)
+                        b = self.read(b_memory, b_tile, q % n, s.b_column)
+                        for r in range(n):
+                            for c in range(n):
+                                sums[r][c] += a[r] * b[c]
+                bound = 2 ** (self.sum_bits - 1)
+                assert all(-bound < x < bound for row in sums for x in row), "an illegal program"
+                d_tile = (item.d_base + i * item.d_m + j * item.d_p) % 2**16
+                aux_tile = (item.aux_base + i * item.aux_m + j * item.aux_p) % 2**16
+                # All of aux is read before any of D is written: they may be one tile, stored both
+                # ways.
+                auxes = [[0] * n for _ in range(n)]
+                if uses_aux(item):
+                    for r in range(n):
+                        auxes[r] = self.read(aux_memory, aux_tile, r, item.aux_column)
+                for r in reversed(range(n)):
+                    aux = auxes[r]
+                    for c in range(n):
+                        result, saturated = epilogue(
+                            sums[r][c],
+                            aux[c],
+                            self.lanes[c],
+                            bits=self.bits,
+                            shift=item.shift,
+                            rounding=item.rounding,
+                            aux_mode=item.aux_mode,
+                            gate=item.gate,
+                            negate=item.negate,
+                        )
+                        saturations += saturated
+                        place = self.place(d_tile, *((c, r) if item.d_column else (r, c)))
+                        self.memories[item.destination][place[0]][place[1]] = result
+        return saturations
+
+
+PORTS = ((X, W, E), (E, W, X), (X, E, W))
+"""Memories of A, B and aux of each product."""
+
+
+def uses_aux(item: Instruction) -> bool:
+    return item.aux_mode in (1, 2) or item.gate in (2, 3)
+
+
+@dataclass
+class TileTime:
+    """When a tile does what."""
+
+    end: int
+    d: tuple[int, int]  # memory and address
+    terms: list[tuple[int, int, int]]  # cycle, memory, address
+    aux: list[tuple[int, int, int]]
+
+
+class Schedule:
+    """In which cycle a program does what, from the section "Time" of isa.md."""
+
+    def __init__(self, array: int) -> None:
+        n = self.array = array
+        rotate = -(-math.ceil(math.log2(n)) // 2)
+        read = 4 + rotate
+        drain = read + (n - 1) + 5
+        self.aux = drain - read
+        self.write = drain + 6 + (n - 1) + rotate
+        self.tail = self.write + (n - 1) + 2
+        self.tiles: list[TileTime] = []
+        self._next = 6  # where the next instruction would begin without a delay
+
+    @property
+    def cycles(self) -> int:
+        return self.tiles[-1].end + self.tail
+
+    def place(self, item: Instruction) -> list[TileTime]:
+        """The times of the tiles of `item` if it comes next."""
+        n = self.array
+        a_memory, b_memory, aux_memory = PORTS[item.product]
+        start = self._next + item.delay
+        tiles = []
+        for i in range(item.m_tiles):
+            for j in range(item.p_tiles):
+                terms = []
+                for s in item.segments:
+                    for q in range(s.k):
+                        a = (s.a_base + i * s.a_m + q // n * s.a_k) % 2**16
+                        b = (s.b_base + j * s.b_p + q // n * s.b_k) % 2**16
+                        if not s.ones:
+                            terms.append((start + q, a_memory, a))
+                        terms.append((start + q, b_memory, b))
+                    start += s.k + s.pad
+                end = start - 1
+                aux = []
+                if uses_aux(item):
+                    address = (item.aux_base + i * item.aux_m + j * item.aux_p) % 2**16
+                    aux = [(end + self.aux + r, aux_memory, address) for r in range(n)]
+                d = (item.d_base + i * item.d_m + j * item.d_p) % 2**16
+                tiles.append(TileTime(end, (item.destination, d), terms, aux))
+        return tiles
+
+    def legal(self, tiles: Sequence[TileTime]) -> bool:
+        """Rules 3 and 4: one read of a memory in a cycle, nothing is read before it is written."""
+        earlier = list(self.tiles)
+        busy = {(cycle, memory) for tile in earlier for cycle, memory, _ in tile.terms + tile.aux}
+        for tile in tiles:
+            for cycle, memory, address in tile.terms + tile.aux:
+                for other in earlier:
+                    same = other.d[0] == memory and abs(other.d[1] - address) < self.array
+                    if same and cycle < other.end + self.write + self.array - 1:
+                        return False
+            for cycle, memory, _ in tile.terms + tile.aux:
+                if (cycle, memory) in busy:
+                    return False
+            busy |= {(cycle, memory) for cycle, memory, _ in tile.terms + tile.aux}
+            earlier.append(tile)
+        return True
+
+    def append(self, item: Instruction, tiles: Sequence[TileTime]) -> None:
+        last = item.segments[-1]
+        start = tiles[-1].end - (last.k + last.pad) + 1
+        self.tiles += tiles
+        self._next = start + max(last.k + last.pad, 6)
