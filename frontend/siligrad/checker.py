@@ -30,7 +30,9 @@ class CheckError(SiligradError, ValueError):
 
 
 def accumulator_bound(terms: Sequence[tuple[int, int, int]]) -> int:
-    """Return a bound of any partial sum: sum of ``k * limit_a * limit_b`` over ``(k, limit_a, limit_b)``."""
+    """Return a bound of any partial sum: sum of ``k * limit_a * limit_b`` over ``(k, limit_a,
+    limit_b)``.
+    """
     return sum(k * a * b for k, a, b in terms)
 
 
@@ -78,13 +80,19 @@ def _check_instruction(instruction: Instruction, geometry: Geometry) -> None:
     if not 1 <= len(instruction.segments) <= SEGMENTS_MAX:
         raise CheckError(f"{len(instruction.segments)} segments; 1 to {SEGMENTS_MAX} are possible")
     if instruction.tile_cycles < n:
-        raise CheckError(f"a tile takes {instruction.tile_cycles} cycles; at least {n} are needed to drain")
+        raise CheckError(
+            f"a tile takes {instruction.tile_cycles} cycles; at least {n} are needed to drain"
+        )
 
     written = _footprint(
         "D",
         instruction.destination,
         tile_addresses(
-            instruction.d_base, instruction.m_tiles, instruction.d_m, instruction.p_tiles, instruction.d_p
+            instruction.d_base,
+            instruction.m_tiles,
+            instruction.d_m,
+            instruction.p_tiles,
+            instruction.d_p,
         ),
         geometry,
     )
@@ -102,12 +110,24 @@ def _check_instruction(instruction: Instruction, geometry: Geometry) -> None:
             )
         k_tiles = -(-segment.k // n)
         operands = [
-            ("B", instruction.product.b, segment.b_base, segment.b_p, instruction.p_tiles, segment.b_k)
+            (
+                "B",
+                instruction.product.b,
+                segment.b_base,
+                segment.b_p,
+                instruction.p_tiles,
+                segment.b_k,
+            )
         ]
         if not segment.ones:
-            operands.append(
-                ("A", instruction.product.a, segment.a_base, segment.a_m, instruction.m_tiles, segment.a_k)
-            )
+            operands.append((
+                "A",
+                instruction.product.a,
+                segment.a_base,
+                segment.a_m,
+                instruction.m_tiles,
+                segment.a_k,
+            ))
         for name, memory, base, outer_step, outer, inner_step in operands:
             read = _footprint(
                 f"{name} of segment {number}",
@@ -116,7 +136,9 @@ def _check_instruction(instruction: Instruction, geometry: Geometry) -> None:
                 geometry,
             )
             if memory == instruction.destination and np.intersect1d(read, written).size:
-                raise CheckError(f"D overlaps {name} of segment {number}, which is still to be read")
+                raise CheckError(
+                    f"D overlaps {name} of segment {number}, which is still to be read"
+                )
     if instruction.uses_aux:
         aux = _footprint(
             "aux",

@@ -1,8 +1,8 @@
 """Devices: one protocol for the reference, the simulators and a board.
 
-A device is a subclass of :class:`Device` that moves words and starts runs; everything that knows about
-tensors, formats and programs is here and shared. Devices are found by name through the entry point group
-``siligrad.devices``, so a third party can add one.
+A device is a subclass of :class:`Device` that moves words and starts runs; everything that knows
+about tensors, formats and programs is here and shared. Devices are found by name through the entry
+point group ``siligrad.devices``, so a third party can add one.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Report:
 class Device(ABC):
     """A machine of a given geometry, and the program that is loaded into it.
 
-    A subclass implements the abstract methods; they speak of words and lines. Memory words are laid out
-    ``words[address, bank]``, sign-extended codes, the skew applied.
+    A subclass implements the abstract methods; they speak of words and lines. Memory words are laid
+    out ``words[address, bank]``, sign-extended codes, the skew applied.
     """
 
     name: ClassVar[str]
@@ -80,7 +80,9 @@ class Device(ABC):
 
     @classmethod
     def available(cls) -> str | None:
-        """Return None if the device can be opened here, else what it lacks and what to do, as a sentence."""
+        """Return None if the device can be opened here, else what it lacks and what to do, as a
+        sentence.
+        """
         return None
 
     # What a subclass implements.
@@ -91,11 +93,15 @@ class Device(ABC):
 
     @abstractmethod
     def write_words(self, memory: Memory, address: int, words: NDArray[np.int32]) -> None:
-        """Write ``words`` of shape ``(count, N)`` to addresses from ``address`` on in every bank."""
+        """Write ``words`` of shape ``(count, N)`` to addresses from ``address`` on in every
+        bank.
+        """
 
     @abstractmethod
     def read_words(self, memory: Memory, address: int, count: int) -> NDArray[np.int32]:
-        """Read addresses ``address`` to ``address + count - 1`` of every bank; shape ``(count, N)``."""
+        """Read addresses ``address`` to ``address + count - 1`` of every bank; shape ``(count,
+        N)``.
+        """
 
     @abstractmethod
     def write_lfsr(self, states: Sequence[int]) -> None:
@@ -140,8 +146,8 @@ class Device(ABC):
     def load(self, program: Program, *, seed: int | None = 0) -> None:
         """Load `program`: its lines, its constants, the initial values of what is resident.
 
-        The shift registers of stochastic rounding start from `seed`; None leaves them as they are. Words
-        that `program` does not own keep their contents.
+        The shift registers of stochastic rounding start from `seed`; None leaves them as they are.
+        Words that `program` does not own keep their contents.
 
         Raises
         ------
@@ -217,7 +223,9 @@ class Device(ABC):
         return Report(cycles, self.read_saturations(len(program.instructions)))
 
     def read(self) -> tuple[Any, ...]:
-        """Return the results of the last run, decoded: the function's tuple, or a tuple of its one result."""
+        """Return the results of the last run, decoded: the function's tuple, or a tuple of its one
+        result.
+        """
         result = self.program.result
         values = tree.unflatten(result.structure, [self._read_tensor(i) for i in result.tensors])
         return values if isinstance(values, tuple) else (values,)

@@ -1,7 +1,7 @@
 """Fixed-point numbers: formats, rounding, saturation. The one definition of the arithmetic.
 
-Trainer, compiler, reference and tests use these functions; the hardware is compared with them. The rules,
-with every formula, are in ``docs/spec/numerics.md``.
+Trainer, compiler, reference and tests use these functions; the hardware is compared with them. The
+rules, with every formula, are in ``docs/spec/numerics.md``.
 
 >>> q = QFormat(bits=16, frac=12)
 >>> q.encode([0.5, -9.0]).tolist()

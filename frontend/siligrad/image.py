@@ -1,9 +1,9 @@
 """The image file: a program as bytes, for a device, a board's firmware or another day.
 
-Layout, byte for byte, in ``docs/spec/image.md``: a header with a CRC-32, then the program's lines, a table
-of tensors, their names, the words to be loaded, and a JSON text with what only a host needs. Little-endian
-throughout. Nothing in a file is trusted: sizes are bounded before they are read, every offset is checked,
-and the instructions pass the same checker as freshly compiled ones.
+Layout, byte for byte, in ``docs/spec/image.md``: a header with a CRC-32, then the program's lines,
+a table of tensors, their names, the words to be loaded, and a JSON text with what only a host
+needs. Little-endian throughout. Nothing in a file is trusted: sizes are bounded before they are
+read, every offset is checked, and the instructions pass the same checker as freshly compiled ones.
 """
 
 from __future__ import annotations
@@ -182,7 +182,9 @@ def _from_bytes(blob: bytes) -> Program:
         if rows < 1 or columns < 1 or tensor.words(array) > geometry.depth(tensor.memory):
             raise ImageError(f"tensor {tensor.name} of {rows} x {columns} does not fit its memory")
         if int(np.prod(tensor.shape)) != rows * columns:
-            raise ImageError(f"tensor {tensor.name}: shape {tensor.shape} is not {rows} x {columns}")
+            raise ImageError(
+                f"tensor {tensor.name}: shape {tensor.shape} is not {rows} x {columns}"
+            )
         tensors.append(tensor)
         if data_at != _NO_DATA:
             count = tensor.words(array) * array
@@ -251,7 +253,9 @@ def _argument_from_json(item: dict[str, Any], tensors: int) -> Argument:
 
 
 def _structure_to_json(structure: tree.Structure) -> Any:
-    """A leaf is 0, None is null; named tuples become tuples, dataclasses dicts: the classes stay behind."""
+    """A leaf is 0, None is null; named tuples become tuples, dataclasses dicts: the classes stay
+    behind.
+    """
     if structure.kind is None:
         return 0
     if structure.kind is type(None):
@@ -272,6 +276,8 @@ def _structure_from_json(item: Any) -> tree.Structure:
     ((kind, children),) = item.items()
     if kind == "dict":
         keys = tuple(key for key, _ in children)
-        return tree.Structure(dict, keys, tuple(_structure_from_json(child) for _, child in children))
+        return tree.Structure(
+            dict, keys, tuple(_structure_from_json(child) for _, child in children)
+        )
     parts = tuple(_structure_from_json(child) for child in children)
     return tree.Structure({"list": list, "tuple": tuple}[kind], tuple(range(len(parts))), parts)

@@ -1,8 +1,8 @@
 """The instruction: its fields, its encoding and its timing.
 
-There is one instruction, ``D = epilogue(sum over segments of A_s @ B_s)``, and this module is the only
-place that says where its bits are and in which cycle it does what. The compiler encodes with it, the
-hardware decodes with it, the reference executes it, and ``docs/spec/isa.md`` explains it.
+There is one instruction, ``D = epilogue(sum over segments of A_s @ B_s)``, and this module is the
+only place that says where its bits are and in which cycle it does what. The compiler encodes with
+it, the hardware decodes with it, the reference executes it, and ``docs/spec/isa.md`` explains it.
 
 >>> k = next(item for item in SEGMENT_LINE if item.name == "k")
 >>> k.width
@@ -70,7 +70,8 @@ SEGMENT_CYCLES = 2
 """Fewest cycles from the start of one segment to the start of the next."""
 
 INSTRUCTION_CYCLES = 6
-"""Fewest cycles from the start of an instruction's last segment to the start of the next instruction."""
+"""Fewest cycles from the start of an instruction's last segment to the start of the next
+instruction."""
 
 
 class EncodingError(SiligradError, ValueError):
@@ -122,7 +123,9 @@ class Gate(IntEnum):
     NONE = 0
     RELU = 1  # results above zero
     MASK = 2  # results whose auxiliary operand is above zero
-    HINGE = 3  # results whose sign differs from that of the auxiliary operand (zero counts as minus)
+    HINGE = (
+        3  # results whose sign differs from that of the auxiliary operand (zero counts as minus)
+    )
 
 
 class Rounding(IntEnum):
@@ -192,10 +195,10 @@ class Geometry:
 class Timing:
     """In which cycle an array of size N does what, counted from the issue of a tile.
 
-    A term (one column of A, one row of B) is *issued* when the sequencer presents its address. A tile
-    *ends* in the cycle in which the last cycle of its last segment is issued. Every number here is a
-    constant of the built hardware; the hardware's own latencies are checked against them when it is
-    elaborated.
+    A term (one column of A, one row of B) is *issued* when the sequencer presents its address. A
+    tile *ends* in the cycle in which the last cycle of its last segment is issued. Every number
+    here is a constant of the built hardware; the hardware's own latencies are checked against them
+    when it is elaborated.
     """
 
     array: int
@@ -246,8 +249,8 @@ class Timing:
     def written(self) -> int:
         """Cycles from the end of a tile to the first cycle in which it may be issued as an operand.
 
-        The last row is written ``write + N - 1`` cycles after the end; an issue reaches the memory one
-        cycle later, and reads what was written before that cycle.
+        The last row is written ``write + N - 1`` cycles after the end; an issue reaches the memory
+        one cycle later, and reads what was written before that cycle.
         """
         return self.write + self.array - 1
 
@@ -259,7 +262,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Bits ``offset`` to ``offset + width - 1`` of a program line; bit 0 is the lowest of word 0."""
+    """Bits ``offset`` to ``offset + width - 1`` of a program line; bit 0 is the lowest of word
+    0.
+    """
 
     name: str
     offset: int
@@ -322,10 +327,11 @@ class Segment:
     """One product ``A @ B`` that an instruction sums; A is ``(m, k)``, B is ``(k, p)``.
 
     Addresses are words inside a bank, always of a tile's first row. Row tile ``i`` of A begins at
-    ``a_base + i * a_m``, its next tile along k is ``a_k`` further; B likewise with ``b_p`` and ``b_k``.
-    A tile is stored as it stands or transposed, so a term of A is a column of stored tiles
-    (``a_column``) or a row of them; a term of B is a row of stored tiles, or a column (``b_column``).
-    With ``ones``, A is not read: it is a matrix of ones, each the code ``2**ones_shift``.
+    ``a_base + i * a_m``, its next tile along k is ``a_k`` further; B likewise with ``b_p`` and
+    ``b_k``. A tile is stored as it stands or transposed, so a term of A is a column of stored tiles
+    (``a_column``) or a row of them; a term of B is a row of stored tiles, or a column
+    (``b_column``). With ``ones``, A is not read: it is a matrix of ones, each the code
+    ``2**ones_shift``.
 
     After its ``k`` terms a segment idles for ``pad`` cycles.
     """
@@ -354,9 +360,10 @@ class Instruction:
     """``D = epilogue(sum of A_s @ B_s, aux)``, a tile after the other, rows of tiles outermost.
 
     Tile ``(i, j)`` of D begins at ``d_base + i * d_m + j * d_p``; it is written row by row, or as
-    columns (``d_column``), which stores it transposed. The auxiliary operand is addressed the same way.
-    ``rows_last`` is the number of rows of the last row of tiles that belong to D: ones are fed to these
-    only, so that what lies outside a matrix stays zero. ``delay`` cycles pass before the first issue.
+    columns (``d_column``), which stores it transposed. The auxiliary operand is addressed the same
+    way. ``rows_last`` is the number of rows of the last row of tiles that belong to D: ones are fed
+    to these only, so that what lies outside a matrix stays zero. ``delay`` cycles pass before the
+    first issue.
     """
 
     m_tiles: int

@@ -1,6 +1,7 @@
 """The shift registers that stochastic rounding draws from: one for each lane of the array.
 
-The polynomial, the draw order and the seeds are specified in ``docs/spec/numerics.md``, section *Draws*.
+The polynomial, the draw order and the seeds are specified in ``docs/spec/numerics.md``, section
+*Draws*.
 
 >>> states = seed_lanes(2026, lanes=4)
 >>> draws, states = draw(states, 3)
@@ -26,8 +27,8 @@ STATE_BITS = 32
 TAPS = (32, 31, 30, 10)
 """Bit n is the sum of the bits this many before it: x**32 + x**22 + x**2 + x + 1.
 
-P. Alfke, Efficient Shift Registers, LFSR Counters, and Long Pseudo-Random Sequence Generators (Xilinx
-XAPP 052), table 3, lists the polynomial as primitive; a test proves it.
+P. Alfke, Efficient Shift Registers, LFSR Counters, and Long Pseudo-Random Sequence Generators
+(Xilinx XAPP 052), table 3, lists the polynomial as primitive; a test proves it.
 """
 
 _MASK = (1 << STATE_BITS) - 1
@@ -44,7 +45,8 @@ def step(state: int) -> int:
 def seed_lanes(seed: int, lanes: int) -> tuple[int, ...]:
     """Return the initial states of `lanes` lanes, from SplitMix64.
 
-    Source: G. L. Steele, D. Lea, C. H. Flood, Fast splittable pseudorandom number generators, OOPSLA 2014.
+    Source: G. L. Steele, D. Lea, C. H. Flood, Fast splittable pseudorandom number generators,
+    OOPSLA 2014.
     """
     mask = (1 << 64) - 1
     states = []
@@ -62,9 +64,10 @@ def seed_lanes(seed: int, lanes: int) -> tuple[int, ...]:
 def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.int64], tuple[int, ...]]:
     """Draw `count` words in every lane.
 
-    Returns the draws, shape ``(count, lanes)``, and the states after them. The words obey the recurrence of
-    the bits (four squarings of the polynomial over GF(2) turn bits into words of sixteen), and each further
-    squaring doubles the distance of the taps: so a long run is produced in a logarithmic number of steps.
+    Returns the draws, shape ``(count, lanes)``, and the states after them. The words obey the
+    recurrence of the bits (four squarings of the polynomial over GF(2) turn bits into words of
+    sixteen), and each further squaring doubles the distance of the taps: so a long run is produced
+    in a logarithmic number of steps.
     """
     lanes = len(states)
     history = TAPS[0]  # words that the recurrence looks back
@@ -86,7 +89,9 @@ def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.int64], tuple[in
 
 
 def _past_words(states: Sequence[int]) -> NDArray[np.int64]:
-    """Return the words of sixteen bits that led to `states`, oldest first, shape ``(32, lanes)``."""
+    """Return the words of sixteen bits that led to `states`, oldest first, shape ``(32,
+    lanes)``.
+    """
     bits = np.asarray(states, dtype=np.int64)[None, :] >> np.arange(STATE_BITS)[:, None] & 1
     past = _past_of_each_bit()
     return np.asarray(np.bitwise_xor.reduce(past[:, :, None] * bits[:, None, :], axis=0))
@@ -94,7 +99,9 @@ def _past_words(states: Sequence[int]) -> NDArray[np.int64]:
 
 @cache
 def _past_of_each_bit() -> NDArray[np.int64]:
-    """Return the past words of each state of a single bit, shape ``(bits, 32)``; any past is a sum of them."""
+    """Return the past words of each state of a single bit, shape ``(bits, 32)``; any past is a sum
+    of them.
+    """
     low = (1 << DRAW_BITS) - 1
     result = np.zeros((STATE_BITS, STATE_BITS), dtype=np.int64)
     for bit in range(STATE_BITS):

@@ -1,4 +1,5 @@
-"""The static program: instructions, the tensors in the three memories, and what they mean to a user.
+"""The static program: instructions, the tensors in the three memories, and what they mean to a
+user.
 
 A program is complete: with it alone a device can be loaded, run and read. It is made by
 :func:`siligrad.compile` and kept in an image file (:mod:`siligrad.image`).
@@ -6,7 +7,7 @@ A program is complete: with it alone a device can be loaded, run and read. It is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
@@ -40,7 +41,8 @@ class Role(IntEnum):
 class Tensor:
     """A matrix in one of the memories.
 
-    Its tiles lie row by row from `base` on: tile ``(i, j)`` at ``base + (i * column_tiles + j) * N``.
+    Its tiles lie row by row from `base` on: tile ``(i, j)`` at ``base + (i * column_tiles + j) *
+    N``.
 
     Parameters
     ----------
@@ -91,8 +93,9 @@ class Tensor:
         Raises
         ------
         DataError
-            If the shape differs, a value is NaN or infinite, a sign tensor holds anything but +1 and -1, or
-            an input would exceed :attr:`limit`. (What is resident saturates, as an update would.)
+            If the shape differs, a value is NaN or infinite, a sign tensor holds anything but +1
+            and -1, or an input would exceed :attr:`limit`. (What is resident saturates, as an
+            update would.)
         """
         array = np.asarray(values, dtype=np.float64)
         if array.shape != self.shape:
@@ -110,7 +113,10 @@ class Tensor:
             )
         largest = float(self.format.decode(self.limit)) * abs(self.scale)
         worst = float(np.abs(array).max(initial=0.0))
-        if self.role == Role.INPUT and worst > largest + self.format.resolution * abs(self.scale) / 2:
+        if (
+            self.role == Role.INPUT
+            and worst > largest + self.format.resolution * abs(self.scale) / 2
+        ):
             raise DataError(
                 f"{self.name} reaches {worst:g}, but was calibrated for magnitudes up to {largest:g}; "
                 "compile with examples that cover the data, or scale the data"
@@ -124,7 +130,9 @@ class Tensor:
         return values.reshape(self.shape)
 
     def pack(self, codes: NDArray[np.int32], array: int) -> NDArray[np.int32]:
-        """Return the memory words of `codes`, shape ``(words, N)``: cut into tiles, filled up, skewed."""
+        """Return the memory words of `codes`, shape ``(words, N)``: cut into tiles, filled up,
+        skewed.
+        """
         tile_rows, tile_columns = self.tiles(array)
         padded = np.zeros((tile_rows * array, tile_columns * array), dtype=np.int32)
         padded[: self.rows, : self.columns] = codes
@@ -142,7 +150,9 @@ class Tensor:
         return np.ascontiguousarray(matrix[: self.rows, : self.columns])
 
     def locate(self, address: int, bank: int, array: int) -> tuple[int, int]:
-        """Return the row and column of the element at word `address` of `bank`; it may lie in the filling."""
+        """Return the row and column of the element at word `address` of `bank`; it may lie in the
+        filling.
+        """
         tile, row = divmod(address - self.base, array)
         tile_row, tile_column = divmod(tile, self.tiles(array)[1])
         return tile_row * array + row, tile_column * array + (bank - row) % array
@@ -271,7 +281,9 @@ class Program:
 
     @property
     def formats(self) -> dict[str, QFormat]:
-        """Format of each argument's arrays, by name; can be handed to another :func:`siligrad.compile`."""
+        """Format of each argument's arrays, by name; can be handed to another
+        :func:`siligrad.compile`.
+        """
         return {
             self.tensors[index].name: self.tensors[index].format
             for argument in self.arguments
@@ -323,7 +335,9 @@ class Program:
         return "\n".join(lines)
 
     def owner(self, memory: Memory, address: int) -> Tensor | None:
-        """Return the tensor that word `address` of `memory` belongs to (the latest made, if reused)."""
+        """Return the tensor that word `address` of `memory` belongs to (the latest made, if
+        reused).
+        """
         n = self.geometry.array
         for tensor in reversed(self.tensors):
             if tensor.memory == memory and tensor.base <= address < tensor.base + tensor.words(n):

@@ -1,8 +1,8 @@
 """What a host sees of the accelerator: 32-bit words behind one port.
 
 The hardware decodes from this table, the devices and the firmware header are written from it, and
-``docs/spec/host.md`` explains it. Addresses here count words of 32 bits; a byte-addressed bus multiplies
-them by four.
+``docs/spec/host.md`` explains it. Addresses here count words of 32 bits; a byte-addressed bus
+multiplies them by four.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ IDENTIFICATION = 0x53475244
 """What :attr:`Register.IDENTIFICATION` reads: ``SGRD``."""
 
 VERSION = 1 << 16 | 0
-"""What :attr:`Register.VERSION` reads: major << 16 | minor of this interface and of the instruction."""
+"""What :attr:`Register.VERSION` reads: major << 16 | minor of this interface and of the
+instruction."""
 
 REGION_BITS = 20
 """Word address bits inside a region."""

@@ -1,7 +1,7 @@
 """When everything happens: the exact cycle model and the hazards it rules out.
 
-The schedule is built with :class:`Timeline` (``earliest`` says how long an instruction must wait), a
-program's checker replays it, and both follow ``docs/spec/isa.md``, section *Time*.
+The schedule is built with :class:`Timeline` (``earliest`` says how long an instruction must wait),
+a program's checker replays it, and both follow ``docs/spec/isa.md``, section *Time*.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ __all__ = [
 def tile_addresses(
     base: int, outer: int, outer_step: int, inner: int, inner_step: int
 ) -> NDArray[np.int64]:
-    """Return the addresses of a grid of tiles, shape ``(outer, inner)``, modulo the address width."""
+    """Return the addresses of a grid of tiles, shape ``(outer, inner)``, modulo the address
+    width.
+    """
     grid = base + np.arange(outer)[:, None] * outer_step + np.arange(inner)[None, :] * inner_step
     return np.asarray(grid % (1 << ADDRESS_BITS), dtype=np.int64)
 
@@ -67,8 +69,8 @@ class Hazard:
         First cycle in which the instruction may be issued.
     reason
         ``"pipeline"`` (nothing but the order), ``"operand"`` (a tile of A or B is not written yet),
-        ``"auxiliary"`` (a tile of aux is not written yet) or ``"port"`` (an earlier instruction still reads
-        its auxiliary operand from the memory of A or B).
+        ``"auxiliary"`` (a tile of aux is not written yet) or ``"port"`` (an earlier instruction
+        still reads its auxiliary operand from the memory of A or B).
     memory
         Which memory it waits for.
     """
@@ -87,7 +89,9 @@ def segment_offsets(instruction: Instruction) -> Iterator[tuple[int, Segment]]:
 
 
 def _next_start(instruction: Instruction, end: int) -> int:
-    """First cycle in which an instruction can be issued after `instruction`, whose last tile ends at `end`."""
+    """First cycle in which an instruction can be issued after `instruction`, whose last tile ends
+    at `end`.
+    """
     last = instruction.segments[-1].cycles
     return end + 1 + max(INSTRUCTION_CYCLES - last, 0)
 
@@ -110,7 +114,8 @@ def run_cycles(instructions: Sequence[Instruction], array: int) -> int:
 
 
 class Timeline:
-    """The state of the machine's memories while a schedule is laid down, instruction by instruction.
+    """The state of the machine's memories while a schedule is laid down, instruction by
+    instruction.
 
     Parameters
     ----------
@@ -144,7 +149,9 @@ class Timeline:
         rows = np.arange(instruction.m_tiles)[:, None]
         columns = np.arange(instruction.p_tiles)[None, :]
 
-        def wait(memory: Memory, tiles: NDArray[np.int64], cycles: NDArray[np.int64], why: str) -> None:
+        def wait(
+            memory: Memory, tiles: NDArray[np.int64], cycles: NDArray[np.int64], why: str
+        ) -> None:
             nonlocal worst
             start = int((self._readable[memory][tiles // n] - cycles).max())
             if start > worst.cycle:
@@ -159,9 +166,7 @@ class Timeline:
         for offset, segment in segment_offsets(instruction):
             count = -(-segment.k // n)
             issue = offset + np.arange(count) * n
-            b = tile_addresses(
-                segment.b_base, instruction.p_tiles, segment.b_p, count, segment.b_k
-            )
+            b = tile_addresses(segment.b_base, instruction.p_tiles, segment.b_p, count, segment.b_k)
             wait(instruction.product.b, b, columns.T * tile_cycles + issue, "operand")
             wait_port(instruction.product.b, offset)
             if not segment.ones:
@@ -190,7 +195,11 @@ class Timeline:
         rows = np.arange(instruction.m_tiles)[:, None]
         columns = np.arange(instruction.p_tiles)[None, :]
         tiles = tile_addresses(
-            instruction.d_base, instruction.m_tiles, instruction.d_m, instruction.p_tiles, instruction.d_p
+            instruction.d_base,
+            instruction.m_tiles,
+            instruction.d_m,
+            instruction.p_tiles,
+            instruction.d_p,
         )
         ends = start + (rows * instruction.p_tiles + columns + 1) * tile_cycles - 1
         self._readable[instruction.destination][tiles // n] = ends + self._timing.written

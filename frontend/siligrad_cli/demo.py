@@ -1,7 +1,7 @@
 """``siligrad demo``: the main job, end to end.
 
-A perceptron is trained on the host, quantized, compiled, and then trained again from random weights on the
-hardware, step by step beside the reference, every word compared.
+A perceptron is trained on the host, quantized, compiled, and then trained again from random weights
+on the hardware, step by step beside the reference, every word compared.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def step(params: Any, x: Any, y: Any) -> Any:
 class Report:
     """What a demo found; the same for the same options and seed.
 
-    ``words_*`` and ``cycles_*`` are of the training steps; accuracies are fractions of the test images.
+    ``words_*`` and ``cycles_*`` are of the training steps; accuracies are fractions of the test
+    images.
     """
 
     seed: int
@@ -137,7 +138,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--hidden", type=_positive, default=32, metavar="H", help="hidden units (default 32)"
     )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON, nothing else")
+    parser.add_argument(
+        "--json", action="store_true", help="print the report as JSON, nothing else"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -204,11 +207,15 @@ def run_demo(
     targets = losses.one_vs_rest(data.train_labels, data.classes)
     rng = numpy.random.default_rng(seed)
     start = nn.perceptron(rng, [data.inputs, hidden, data.classes])
-    say(f"data     optdigits: {len(data.train_labels)} images to train, {len(data.test_labels)} to test")
+    say(
+        f"data     optdigits: {len(data.train_labels)} images to train, {len(data.test_labels)} to test"
+    )
 
     trained = _train(start, data.train_images, targets, rng)
     float_accuracy = metrics.accuracy(predict(trained, data.test_images), data.test_labels)
-    say(f"float    {data.inputs}-{hidden}-{data.classes}, {HOST_EPOCHS} epochs: {float_accuracy:.2%} of test images")
+    say(
+        f"float    {data.inputs}-{hidden}-{data.classes}, {HOST_EPOCHS} epochs: {float_accuracy:.2%} of test images"
+    )
 
     target = sg.Target(array=array)
     batches = _batches(rng, len(targets))
@@ -256,7 +263,9 @@ def run_demo(
 def _choose_device(name: str, say: Callable[[str], None]) -> str:
     if name != "auto":
         if name == "reference":
-            raise DeviceUnavailable("the demo compares a device with the reference; choose another --device")
+            raise DeviceUnavailable(
+                "the demo compares a device with the reference; choose another --device"
+            )
         reason = device_class(name).available()
         if reason is not None:
             raise DeviceUnavailable(f"device {name!r} cannot be used here: {reason}")
@@ -308,7 +317,8 @@ def _train(
 def _describe(program: sg.Program, say: Callable[[str], None]) -> None:
     geometry = program.geometry
     use = ", ".join(
-        f"{memory.name} {program.words_used(memory)} of {geometry.depth(memory)}" for memory in Memory
+        f"{memory.name} {program.words_used(memory)} of {geometry.depth(memory)}"
+        for memory in Memory
     )
     say(
         f"program  {program.name}: {len(program.instructions)} instructions, {program.cycles} cycles exactly, "
@@ -317,9 +327,7 @@ def _describe(program: sg.Program, say: Callable[[str], None]) -> None:
     )
 
 
-def _classify(
-    images: NDArray[Any], run: Callable[[NDArray[Any]], NDArray[Any]]
-) -> NDArray[Any]:
+def _classify(images: NDArray[Any], run: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
     """Return the scores of `images`, handed to `run` in batches of the compiled size."""
     scores = []
     for at in range(0, len(images), BATCH):
@@ -363,7 +371,9 @@ def _classify_in_lockstep(
     pair.write("params", weights)
     count = HARDWARE_IMAGES.get(report.device, len(data.test_labels))
     images, labels = data.test_images[:count], data.test_labels[:count]
-    bar = iter(_progress(range(-(-count // BATCH)), f"classifying on {report.device}", -(-count // BATCH)))
+    bar = iter(
+        _progress(range(-(-count // BATCH)), f"classifying on {report.device}", -(-count // BATCH))
+    )
 
     def run(batch: NDArray[Any]) -> NDArray[Any]:
         result = pair.run(batch)

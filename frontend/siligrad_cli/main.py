@@ -16,8 +16,8 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` and return its exit status.
 
-    0 if all is well, 1 if something is wrong (one line on stderr says what), 2 for a command that is not
-    understood, 130 after Ctrl-C.
+    0 if all is well, 1 if something is wrong (one line on stderr says what), 2 for a command that
+    is not understood, 130 after Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog="siligrad", description="From Python functions to hardware that trains and runs them."

@@ -49,7 +49,7 @@ def draw_losses(report: _Losses, path: Path) -> Path:
             axes.plot(steps, values, label=label, marker="o" if len(values) < 10 else "", **style)
         axes.set_xlabel("training step")
         axes.set_ylabel("squared hinge, 512 training images")
-        axes.set_title(f"Training on a {report.array} x {report.array} array", loc="left")
+        axes.set_title(f"Training on the {report.array} x {report.array} array", loc="left")
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)

@@ -1,7 +1,8 @@
 """Run a program on two devices side by side and compare everything that they hold.
 
-Everything is every word of X, W and E, whether a tensor owns it or not, the states of the shift registers,
-the saturation counters and the cycles. A comparison that was given nothing to compare is an error.
+Everything is every word of X, W and E, whether a tensor owns it or not, the states of the shift
+registers, the saturation counters and the cycles. A comparison that was given nothing to compare is
+an error.
 """
 
 from __future__ import annotations
@@ -110,7 +111,9 @@ class Lockstep:
         return Comparison(expected, got, compared, different, first)
 
     def _first(self, right: Dump, wrong: Dump) -> Difference:
-        """Return the first difference in the memories: in the order of the instructions, then the rest."""
+        """Return the first difference in the memories: in the order of the instructions, then the
+        rest.
+        """
         program = self.reference.program
         n = program.geometry.array
         computed = [

@@ -1,8 +1,9 @@
 """The reference: what a program does, in numpy, word for word.
 
-Written from ``docs/spec/numerics.md`` and ``docs/spec/isa.md``; it shares no code with the hardware. It
-executes the instructions one after the other on the same memory words that the hardware holds; that the
-hardware overlaps them changes nothing, which is what the program's checker makes sure of.
+Written from ``docs/spec/numerics.md`` and ``docs/spec/isa.md``; it shares no code with the
+hardware. It executes the instructions one after the other on the same memory words that the
+hardware holds; that the hardware overlaps them changes nothing, which is what the program's checker
+makes sure of.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ class ReferenceDevice(Device):
                 total += _exact_product(self._read_a(instruction, segment, k_tiles), b)
         return total
 
-    def _read_a(self, instruction: Instruction, segment: Segment, k_tiles: int) -> NDArray[np.int64]:
+    def _read_a(
+        self, instruction: Instruction, segment: Segment, k_tiles: int
+    ) -> NDArray[np.int64]:
         addresses = tile_addresses(
             segment.a_base, instruction.m_tiles, segment.a_m, k_tiles, segment.a_k
         )
@@ -148,7 +151,9 @@ class ReferenceDevice(Device):
     def _read_grid(
         self, memory: Memory, addresses: NDArray[np.int64], *, transposed: bool
     ) -> NDArray[np.int64]:
-        """Return the matrix whose tile ``(i, j)`` is stored at ``addresses[i, j]``, each as it is or transposed."""
+        """Return the matrix whose tile ``(i, j)`` is stored at ``addresses[i, j]``, each as it is
+        or transposed.
+        """
         n = self.geometry.array
         row, bank = _element_places(n, transposed=transposed)
         tiles = self._words[memory][addresses[:, :, None, None] + row, bank]

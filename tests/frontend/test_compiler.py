@@ -96,7 +96,11 @@ def test_a_step_takes_about_four_instructions_a_layer() -> None:
 
 def test_inference_is_an_instruction_a_layer() -> None:
     program = sg.compile(
-        predict, parameters(64, 48, 32, 10), numpy.ones((8, 64)), resident=0, target=sg.Target(array=8)
+        predict,
+        parameters(64, 48, 32, 10),
+        numpy.ones((8, 64)),
+        resident=0,
+        target=sg.Target(array=8),
     )
     gates = [instruction.gate for instruction in program.instructions]
     assert gates == [Gate.RELU, Gate.RELU, Gate.NONE]
@@ -129,9 +133,7 @@ def test_every_word_of_the_memory_map_has_one_owner_at_a_time() -> None:
     program = perceptron_step(20, 9, 17, 5, rows=8, array=4)
     kept = [tensor for tensor in program.tensors if tensor.role != Role.TEMPORARY]
     for memory in Memory:
-        spans = sorted(
-            (t.base, t.base + t.words(4)) for t in kept if t.memory == memory
-        )
+        spans = sorted((t.base, t.base + t.words(4)) for t in kept if t.memory == memory)
         for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
             assert end <= start
     text = program.memory_map()
@@ -162,7 +164,9 @@ def test_what_cannot_be_lowered_names_the_primitive_the_line_and_the_alternative
     refused(
         soft, x, W, match=rf"{where}: return np.tanh\(x @ W\): tanh has no lowering: use np.maximum"
     )
-    refused(lambda x, W: np.exp(x @ W), x, W, match="exp has no lowering: softmax cross-entropy stays")
+    refused(
+        lambda x, W: np.exp(x @ W), x, W, match="exp has no lowering: softmax cross-entropy stays"
+    )
     refused(lambda x, W: (x @ W) / (x @ W), x, W, match="divides by an array; the hardware scales")
     refused(lambda x, W: np.maximum(x @ W, 1), x, W, match="only the maximum with zero")
     refused(lambda x, W: (x @ W) * (W @ x), x, W, match="cannot be multiplied element by element")
@@ -196,7 +200,9 @@ def test_a_learning_rate_that_is_no_power_of_two_is_refused_or_rounded_and_repor
 
 def test_a_mean_over_a_batch_that_is_no_power_of_two_can_be_made_up_for() -> None:
     def scaled(params: Any, x: Any, y: Any) -> Any:
-        rate = 12 / 2**8  # times the mean over 12: a power of two, but for floating point's rounding
+        rate = (
+            12 / 2**8
+        )  # times the mean over 12: a power of two, but for floating point's rounding
         grads = sg.grad(loss)(params, x, y)
         return [
             (W - rate * dW, b - rate * db) for (W, b), (dW, db) in zip(params, grads, strict=True)
@@ -234,11 +240,16 @@ def test_a_sum_that_could_overflow_is_refused() -> None:
         return x @ W
 
     x, W = numpy.ones((4, 600)), numpy.full((600, 4), 0.01)
-    # 600 products of two full-scale codes need 41 bits; inputs that are known to be smaller need 40.
+    # 600 products of two full-scale codes need 41 bits; inputs that are known to be smaller need
+    # 40.
     program = sg.compile(product, x, W, resident=1)
     assert program.tensors[0].limit == 2**14
     refused(
-        product, x, W, resident=(0, 1), match=r"its sums may reach \d+, which needs 41 bits, but .* have 40"
+        product,
+        x,
+        W,
+        resident=(0, 1),
+        match=r"its sums may reach \d+, which needs 41 bits, but .* have 40",
     )
     assert sg.compile(product, x, W, resident=(0, 1), target=sg.Target(sum_bits=41)).cycles > 0
 
@@ -252,9 +263,7 @@ def test_arguments_of_other_sizes_are_refused() -> None:
     refused(lambda x, W: x @ W, x, W, donate=1, match="W is donated, but no result|replaces W")
     refused(lambda x, W: x @ W, x, W, donate=2, match="positions of arguments, 0 to 1, not 2")
     refused(lambda x, W: W, x, W, resident=1, match="argument handed back|computes nothing")
-    refused(
-        lambda x, W: x @ W, x, W, calibration=[(x, [W])], match="argument W nested like"
-    )
+    refused(lambda x, W: x @ W, x, W, calibration=[(x, [W])], match="argument W nested like")
 
 
 def test_a_target_that_does_not_exist_is_refused() -> None:
@@ -264,7 +273,10 @@ def test_a_target_that_does_not_exist_is_refused() -> None:
 
 def test_data_that_does_not_fit_the_program_is_refused() -> None:
     program = perceptron_step(4, 3)
-    x, y = program.tensors[program.arguments[1].tensors[0]], program.tensors[program.arguments[2].tensors[0]]
+    x, y = (
+        program.tensors[program.arguments[1].tensors[0]],
+        program.tensors[program.arguments[2].tensors[0]],
+    )
     good = numpy.ones((16, 4))
     with pytest.raises(DataError, match=r"x has shape \(16, 4\), not \(15, 4\)"):
         x.encode(good[:15])
@@ -272,17 +284,23 @@ def test_data_that_does_not_fit_the_program_is_refused() -> None:
         bad = good.copy()
         bad[2, 1] = numpy.nan
         x.encode(bad)
-    with pytest.raises(DataError, match=r"y\[0, 0\] is 0.5, but the loss was compiled for targets of"):
+    with pytest.raises(
+        DataError, match=r"y\[0, 0\] is 0.5, but the loss was compiled for targets of"
+    ):
         y.encode(numpy.full((16, 3), 0.5))
     with pytest.raises(DataError, match="x reaches 9, but was calibrated for magnitudes up to"):
         x.encode(good * 9)
-    with pytest.raises(DataError, match=r"argument params must be nested like \[\(\*, \*\)\], not like \*"):
+    with pytest.raises(
+        DataError, match=r"argument params must be nested like \[\(\*, \*\)\], not like \*"
+    ):
         program.encode(0, good)
 
 
 def test_a_hinge_needs_targets_of_plus_and_minus_one() -> None:
     x, _ = batch(16, 4, 3)
-    with pytest.raises(sg.SiligradError, match=r"y\[0, 0\] is 0.25, but the loss was compiled for targets"):
+    with pytest.raises(
+        sg.SiligradError, match=r"y\[0, 0\] is 0.25, but the loss was compiled for targets"
+    ):
         sg.compile(step, parameters(4, 3), x, numpy.full((16, 3), 0.25), donate=0)
 
 

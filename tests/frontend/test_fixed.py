@@ -25,14 +25,20 @@ def round_one(code: int, shift: int, rounding: Rounding) -> int:
     return low
 
 
-@given(code=codes, shift=shifts, rounding=st.sampled_from([r for r in Rounding if r != Rounding.STOCHASTIC]))
+@given(
+    code=codes,
+    shift=shifts,
+    rounding=st.sampled_from([r for r in Rounding if r != Rounding.STOCHASTIC]),
+)
 def test_rounding_is_that_of_exact_fractions(code: int, shift: int, rounding: Rounding) -> None:
     got = shift_round(np.array([code]), shift, rounding)
     assert got.tolist() == [round_one(code, shift, rounding)]
 
 
 @given(code=st.integers(-(2**40), 2**40), shift=shifts, draw=st.integers(0, 2**DRAW_BITS - 1))
-def test_stochastic_rounding_goes_up_where_the_draw_carries(code: int, shift: int, draw: int) -> None:
+def test_stochastic_rounding_goes_up_where_the_draw_carries(
+    code: int, shift: int, draw: int
+) -> None:
     got = shift_round(np.array([code]), shift, Rounding.STOCHASTIC, np.array([draw]))
     addend = draw * 2**shift // 2**DRAW_BITS
     assert got.tolist() == [math.floor(Fraction(code + addend, 1 << shift))]
@@ -53,7 +59,9 @@ def test_encode_is_the_nearest_code_within_the_limits(bits: int, frac: int, x: f
     nearest = min(max(round(exact), -q.limit), q.limit)
     assert int(q.encode(x)) == nearest
     if abs(exact) <= q.limit:
-        assert abs(Fraction(float(q.decode(q.encode(x)))) - Fraction(x)) <= Fraction(q.resolution) / 2
+        assert (
+            abs(Fraction(float(q.decode(q.encode(x)))) - Fraction(x)) <= Fraction(q.resolution) / 2
+        )
 
 
 @given(bits=st.integers(2, 24), magnitude=st.floats(1e-9, 1e9))
@@ -76,7 +84,9 @@ def test_saturation_is_symmetric() -> None:
 
 
 def test_nan_has_no_code() -> None:
-    with pytest.raises(FormatError, match=r"cannot encode NaN as 16 bits, 12 of fraction, at index \[1\]"):
+    with pytest.raises(
+        FormatError, match=r"cannot encode NaN as 16 bits, 12 of fraction, at index \[1\]"
+    ):
         QFormat(16, 12).encode([0.0, np.nan])
 
 

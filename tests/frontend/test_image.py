@@ -22,9 +22,7 @@ def forward(params: Any, x: Any) -> Any:
 
 def compiled() -> Program:
     params = {"W": numpy.linspace(-1, 1, 35).reshape(5, 7), "b": numpy.linspace(0, 1, 7)}
-    return sg.compile(
-        forward, params, numpy.ones((3, 5)), resident=0, target=sg.Target(array=3)
-    )
+    return sg.compile(forward, params, numpy.ones((3, 5)), resident=0, target=sg.Target(array=3))
 
 
 PROGRAM = compiled()
@@ -101,7 +99,9 @@ def test_a_forged_image_is_refused_or_a_valid_program(at: int, change: int) -> N
         program = from_bytes(resealed(image))
     except ImageError:
         return
-    assert program.cycles > 0  # whatever was changed, it passed the same checks as a compiled program
+    assert (
+        program.cycles > 0
+    )  # whatever was changed, it passed the same checks as a compiled program
 
 
 def test_a_foreign_or_a_newer_file_is_refused(tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ class Replay:
                     end = cycle - 1
                     for step, row in enumerate(reversed(range(n))):
                         if instruction.uses_aux:
-                            tile = instruction.aux_base + i * instruction.aux_m + j * instruction.aux_p
+                            tile = (
+                                instruction.aux_base + i * instruction.aux_m + j * instruction.aux_p
+                            )
                             aux = words_of_line(
                                 n, instruction.product.aux, tile, row, bool(instruction.aux_column)
                             )
@@ -78,7 +80,8 @@ class Replay:
         self.read_at += [(issue + 1, number, word) for word in words]
 
     def conflicts(self) -> list[str]:
-        """What goes wrong: two reads of a memory in a cycle, or a word read or overwritten out of order."""
+        """What goes wrong: two reads of a memory in a cycle, or a word read or overwritten out of
+        order."""
         wrong = [f"{key}: {count} reads" for key, count in self.issues.items() if count > 1]
         cycles = [cycle for cycle, _, word in self.write_at if word[2] == 0]
         wrong += [f"two writes in cycle {c}" for c in cycles if cycles.count(c) > 1]
@@ -170,7 +173,9 @@ def test_a_scheduled_program_is_clear_of_conflicts(case: tuple[int, list[Instruc
 
 
 @given(programs())
-def test_whatever_the_checker_accepts_is_clear_of_conflicts(case: tuple[int, list[Instruction]]) -> None:
+def test_whatever_the_checker_accepts_is_clear_of_conflicts(
+    case: tuple[int, list[Instruction]],
+) -> None:
     n, instructions = case
     try:
         check_instructions(instructions, geometry(n))
@@ -180,7 +185,9 @@ def test_whatever_the_checker_accepts_is_clear_of_conflicts(case: tuple[int, lis
 
 
 @given(programs(), st.data())
-def test_a_delay_too_short_is_refused(case: tuple[int, list[Instruction]], data: st.DataObject) -> None:
+def test_a_delay_too_short_is_refused(
+    case: tuple[int, list[Instruction]], data: st.DataObject
+) -> None:
     n, instructions = case
     scheduled = schedule(instructions, geometry(n))
     try:
@@ -196,7 +203,8 @@ def test_a_delay_too_short_is_refused(case: tuple[int, list[Instruction]], data:
 
 
 def test_a_conflict_would_be_seen_by_the_replay() -> None:
-    # Forward into X, then a product that reads X at once: without a delay it reads what is not written.
+    # Forward into X, then a product that reads X at once: without a delay it reads what is not
+    # written.
     n = 4
     forward = Instruction(
         m_tiles=1,
@@ -234,5 +242,6 @@ def test_the_schedule_of_a_program_by_hand() -> None:
     assert (first.start, first.end) == (6, 23)
     # The last segment began in cycle 22; six cycles later is 28, and three more.
     assert (second.start, second.end) == (31, 38)
-    # N = 8: rotate 2, read 6, drain 18, write 33; the end is 33 + 7 + 2 cycles after the last tile's.
+    # N = 8: rotate 2, read 6, drain 18, write 33; the end is 33 + 7 + 2 cycles after the last
+    # tile's.
     assert run_cycles([one, two], 8) == 38 + 42

@@ -1,7 +1,8 @@
-"""Compiled training steps on the reference, against a model written by hand from docs/spec/numerics.md.
+"""Compiled training steps on the reference, against a model written by hand from
+docs/spec/numerics.md.
 
-The model knows nothing of tiles, memories or instructions: it is matrices of integers and the epilogue's
-formulas, layer by layer, with the backward pass as a person would write it.
+The model knows nothing of tiles, memories or instructions: it is matrices of integers and the
+epilogue's formulas, layer by layer, with the backward pass as a person would write it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def training_step(loss: Any, batch: int) -> Any:
 
     def step(params: Any, x: Any, y: Any) -> Any:
         grads = sg.grad(loss)(params, x, y)
-        return [(W - rate * dW, b - rate * db) for (W, b), (dW, db) in zip(params, grads, strict=True)]
+        return [
+            (W - rate * dW, b - rate * db) for (W, b), (dW, db) in zip(params, grads, strict=True)
+        ]
 
     return step
 
@@ -71,7 +74,8 @@ def examples(sizes: list[int], batch: int, seed: int) -> tuple[Any, Any]:
 
 def half_even(total: Codes, shift: int) -> Codes:
     return numpy.array(
-        [[round(Fraction(int(code), 1 << shift)) for code in row] for row in total], dtype=numpy.int64
+        [[round(Fraction(int(code), 1 << shift)) for code in row] for row in total],
+        dtype=numpy.int64,
     ).reshape(total.shape)
 
 
@@ -140,9 +144,7 @@ class Model:
                 fe = self.error_tensor.format.frac
                 error = clip(half_even(total - (y << (f - fe)), f - fe))
                 if self.kind == "hinge":
-                    error = numpy.where(
-                        y > 0, numpy.minimum(error, 0), numpy.maximum(error, 0)
-                    )
+                    error = numpy.where(y > 0, numpy.minimum(error, 0), numpy.maximum(error, 0))
         errors, error_fracs = [error], [fe]
         for layer in reversed(range(1, self.layers)):
             W = params[layer][0]
@@ -234,7 +236,8 @@ def test_saturations_are_counted() -> None:
     device.load(program)
     assert device.run(x, w).saturations == (0,)
     numpy.testing.assert_allclose(device.read()[0], 2.5, atol=1e-3)
-    # The result's format covers 2.5 and ends below 4; twice the weights reach 5, in all six elements.
+    # The result's format covers 2.5 and ends below 4; twice the weights reach 5, in all six
+    # elements.
     w2 = numpy.full((5, 2), 0.999)
     assert device.run(x, w2).saturations == (6,)
     assert (device.read()[0] == 4 - 2.0**-13).all()

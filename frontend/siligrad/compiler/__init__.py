@@ -1,7 +1,8 @@
 """The compiler: from a graph to a static program, one pass a file.
 
-``driver`` calls them in order: ``lower`` (graph to operations), ``formats``, ``memories``, ``schedule`` (order),
-``place`` (words), ``schedule`` (delays). They hand each other what ``ir`` defines.
+``driver`` calls them in order: ``lower`` (graph to operations), ``formats``, ``memories``,
+``schedule`` (order), ``place`` (words), ``schedule`` (delays). They hand each other what ``ir``
+defines.
 """
 
 from __future__ import annotations

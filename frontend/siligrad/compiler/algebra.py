@@ -1,9 +1,10 @@
 """What a value of the graph is to the hardware, before it is computed.
 
-The array computes sums of products, and an epilogue thresholds them. Everything else in a graph - scalar
-factors, transposes, broadcasts, sign targets, masks - is algebra about these, done here on paper: a
-:class:`Value` is a factor times a *core*, and cores are the few shapes that one instruction can finish.
-Each function raises :class:`Impossible` where the algebra has no answer; the lowering adds who asked.
+The array computes sums of products, and an epilogue thresholds them. Everything else in a graph -
+scalar factors, transposes, broadcasts, sign targets, masks - is algebra about these, done here on
+paper: a :class:`Value` is a factor times a *core*, and cores are the few shapes that one
+instruction can finish. Each function raises :class:`Impossible` where the algebra has no answer;
+the lowering adds who asked.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class Gated:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OneSided:
-    """`inner` where it has the sign of `sign`, else 0: what rectified hinges leave of their argument."""
+    """`inner` where it has the sign of `sign`, else 0: what rectified hinges leave of their
+    argument.
+    """
 
     sign: View
     inner: Sum

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siligrad import tree
-from siligrad.checker import accumulator_bound
 from siligrad.autodiff import Graph, Node, simplify, trace
+from siligrad.checker import accumulator_bound
 from siligrad.compiler.formats import Formats, choose_formats
 from siligrad.compiler.ir import Kernel, Matrix, Operation
 from siligrad.compiler.lower import LoweringError, lower
@@ -38,8 +38,9 @@ def compile(
 ) -> Program:
     """Compile `function` to a static program.
 
-    The function is traced once with `args`; nothing of it runs afterwards. Whatever it does (a training step
-    calls :func:`siligrad.grad`) must come down to products of matrices, ReLUs and the scalar factors between.
+    The function is traced once with `args`; nothing of it runs afterwards. Whatever it does (a
+    training step calls :func:`siligrad.grad`) must come down to products of matrices, ReLUs and the
+    scalar factors between.
 
     Parameters
     ----------
@@ -50,8 +51,8 @@ def compile(
     target
         The accelerator; an 8 x 8 array by default.
     donate
-        Arguments, by position, whose memory receives the result of the same structure (new parameters take
-        the place of the old). They stay in the device, and start as in `args`.
+        Arguments, by position, whose memory receives the result of the same structure (new
+        parameters take the place of the old). They stay in the device, and start as in `args`.
     resident
         Arguments that stay in the device, but are not replaced.
     calibration
@@ -66,7 +67,8 @@ def compile(
     Raises
     ------
     LoweringError
-        If the hardware cannot do something: with the primitive, the user's line, and the alternative.
+        If the hardware cannot do something: with the primitive, the user's line, and the
+        alternative.
     CapacityError
         If the program does not fit the target.
     """
@@ -80,9 +82,15 @@ def compile(
             )
     graph = simplify(trace(function, *args))
     in_place = _match_donated(graph, donated)
-    kernel = lower(graph, [i in staying for i, a in enumerate(graph.arguments) for _ in graph.inputs[a.slice]], in_place)
+    kernel = lower(
+        graph,
+        [i in staying for i, a in enumerate(graph.arguments) for _ in graph.inputs[a.slice]],
+        in_place,
+    )
     if not kernel.operations:
-        raise LoweringError(f"{function.__name__} computes nothing: no product of matrices is left of it")
+        raise LoweringError(
+            f"{function.__name__} computes nothing: no product of matrices is left of it"
+        )
     examples = [args, *calibration]
     ranges, seen = _calibrate(graph, kernel, examples, headroom)
     fixed = {
@@ -90,9 +98,7 @@ def compile(
         for matrix in kernel.arguments
         if formats is not None and matrix.name in formats
     }
-    chosen = choose_formats(
-        kernel, ranges, fixed, target.operand_bits, round_factors=round_factors
-    )
+    chosen = choose_formats(kernel, ranges, fixed, target.operand_bits, round_factors=round_factors)
     memories = choose_memories(kernel)
     return _build(function.__name__, graph, kernel, args, staying, seen, chosen, memories, target)
 
@@ -241,8 +247,8 @@ def _limits(
 ) -> dict[Matrix, int]:
     """Return the largest magnitude of a code that each matrix may hold.
 
-    That is the format's own, unless a sum could overflow with it: then the inputs of that sum are held to
-    the power of two that covers what was seen of them.
+    That is the format's own, unless a sum could overflow with it: then the inputs of that sum are
+    held to the power of two that covers what was seen of them.
     """
     full = QFormat(target.operand_bits, 0).limit
     limits = dict.fromkeys(kernel.matrices, full)

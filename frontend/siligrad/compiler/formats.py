@@ -1,9 +1,9 @@
 """Choose the fraction bits of every matrix, and the shift of every operation.
 
-Each matrix starts with the most fraction bits that its calibrated range allows. Then the rules of the
-hardware are applied until none is broken: an auxiliary operand has the format of the result, all products
-that an operation sums have the same fraction, and a shift never goes left. Every rule is mended by taking
-fraction bits away, which never makes anything saturate, so this ends.
+Each matrix starts with the most fraction bits that its calibrated range allows. Then the rules of
+the hardware are applied until none is broken: an auxiliary operand has the format of the result,
+all products that an operation sums have the same fraction, and a shift never goes left. Every rule
+is mended by taking fraction bits away, which never makes anything saturate, so this ends.
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ def _exponent(operation: Operation, term: Term, round_factors: bool, notes: list
     exponent = round(math.log2(magnitude))
     if abs(magnitude / 2.0**exponent - 1) > _TOLERANCE:
         ratio = 2.0**exponent / magnitude
-        what = (
-            f"{operation.source}: {operation.destination.name} is changed by {magnitude:.6g} times a product"
-        )
+        what = f"{operation.source}: {operation.destination.name} is changed by {magnitude:.6g} times a product"
         if not round_factors:
             raise LoweringError(
                 f"{what}, which is no power of two; multiply the learning rate by {ratio:.6g} (or by "

@@ -1,7 +1,8 @@
 """What the compiler's passes hand to each other: matrices, and operations on them.
 
-A graph is lowered to a :class:`Kernel`. The passes after that decide where matrices lie and when operations
-run; they return tables and leave the kernel alone. :meth:`Kernel.check` says whether it makes sense.
+A graph is lowered to a :class:`Kernel`. The passes after that decide where matrices lie and when
+operations run; they return tables and leave the kernel alone. :meth:`Kernel.check` says whether it
+makes sense.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ class Operation:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the mathematics: those of its products, none for sums with ones."""
+        """Multiply-accumulates of the mathematics: those of its products, none for sums with
+        ones.
+        """
         d = self.destination
         return sum(d.rows * term.b.rows * d.columns for term in self.terms if term.a is not None)
 

@@ -1,8 +1,8 @@
 """Lower a graph to operations: products of matrices, each with a ReLU-family epilogue.
 
-Each node becomes a :class:`~siligrad.compiler.algebra.Value`; a value is turned into an operation only when a
-product, a mask or a result needs it in a memory. The graph is whatever the user wrote and autodiff derived:
-nothing here knows of layers, or of what is forward and what is backward.
+Each node becomes a :class:`~siligrad.compiler.algebra.Value`; a value is turned into an operation
+only when a product, a mask or a result needs it in a memory. The graph is whatever the user wrote
+and autodiff derived: nothing here knows of layers, or of what is forward and what is backward.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ __all__ = ["LoweringError", "lower"]
 
 
 class LoweringError(SiligradError, ValueError):
-    """The hardware cannot do what the function asks for; the message says where, what, and what instead."""
+    """The hardware cannot do what the function asks for; the message says where, what, and what
+    instead.
+    """
 
 
 _INSTEAD = {
@@ -69,9 +71,7 @@ def lower(graph: Graph, resident: Sequence[bool], in_place: Mapping[int, int]) -
 
 
 class _Lowering:
-    def __init__(
-        self, graph: Graph, resident: Sequence[bool], in_place: Mapping[int, int]
-    ) -> None:
+    def __init__(self, graph: Graph, resident: Sequence[bool], in_place: Mapping[int, int]) -> None:
         self._graph = graph
         self._in_place = in_place
         self._values: dict[Node, Value] = {}
@@ -128,7 +128,9 @@ class _Lowering:
         view = stored.core.view if isinstance(stored.core, Stored) else None
         assert view is not None
         if view.transposed:
-            raise self._refusal(node, f"result {index} is the transpose of a stored array; return it as it is")
+            raise self._refusal(
+                node, f"result {index} is the transpose of a stored array; return it as it is"
+            )
         return view.matrix
 
     def _update(self, matrix: Matrix, value: Value, node: Node) -> Matrix:
@@ -137,7 +139,11 @@ class _Lowering:
         own = View(matrix)
         if total.parts == ((1.0, own),) and not total.terms:
             return matrix  # handed back as it came
-        if [view for _, view in total.parts] != [own] or total.parts[0][0] != 1.0 or not total.terms:
+        if (
+            [view for _, view in total.parts] != [own]
+            or total.parts[0][0] != 1.0
+            or not total.terms
+        ):
             raise Impossible(
                 f"it replaces {matrix.name}, so it must be {matrix.name} plus or minus products of matrices "
                 "(W - rate * gradient)"
@@ -153,7 +159,8 @@ class _Lowering:
         rule = _RULES.get(node.primitive)
         if rule is None:
             instead = _INSTEAD.get(
-                node.primitive, "the hardware multiplies matrices and thresholds at zero; see docs/operations.md"
+                node.primitive,
+                "the hardware multiplies matrices and thresholds at zero; see docs/operations.md",
             )
             raise self._refusal(node, f"{node.primitive} has no lowering: {instead}")
         try:
@@ -303,12 +310,16 @@ class _Lowering:
             return scalar(float(value.factor**exponent))
         if exponent == 1:
             return value
-        raise Impossible("powers are taken in losses only, whose value the hardware does not compute")
+        raise Impossible(
+            "powers are taken in losses only, whose value the hardware does not compute"
+        )
 
     # Operations.
 
     def _store(self, value: Value, node: Node, role: Role = Role.TEMPORARY) -> Value:
-        """Return `value` as something that lies in a memory, emitting the operation that puts it there."""
+        """Return `value` as something that lies in a memory, emitting the operation that puts it
+        there.
+        """
         core = value.core
         if isinstance(core, Stored) and role != Role.OUTPUT:
             return value
@@ -348,7 +359,9 @@ class _Lowering:
         raise Impossible("it is neither a product of matrices nor a ReLU of one")
 
     def _rectified(self, core: Gated) -> Rectified:
-        """Return the ReLU whose derivative `core` is masked by: the activation that is stored anyway."""
+        """Return the ReLU whose derivative `core` is masked by: the activation that is stored
+        anyway.
+        """
         for value in self._values.values():
             candidate = value.core
             if isinstance(candidate, Rectified) and candidate.inner is core.mask.inner:
@@ -394,7 +407,9 @@ class _Lowering:
     ) -> None:
         signs = {term.coefficient < 0 for term in total.terms}
         if len(signs) > 1:
-            raise Impossible("it adds some products and subtracts others; negate an operand instead")
+            raise Impossible(
+                "it adds some products and subtracts others; negate an operand instead"
+            )
         aux, aux_mode = mask, AuxMode.NONE
         if len(total.parts) > 1:
             raise Impossible("more than one stored array is added to products")
@@ -446,7 +461,8 @@ _RULES: dict[str, Callable[[_Lowering, Node], Value]] = {
 def _rows_as_terms(total: Sum, node: Node) -> Sum:
     """Return `total`; where it is a single row, its resident parts as products with one.
 
-    A bias that needs no broadcast (a batch of one) is a bias still: the auxiliary operand is for targets.
+    A bias that needs no broadcast (a batch of one) is a bias still: the auxiliary operand is for
+    targets.
     """
     if _matrix_shape(node)[0] != 1:
         return total

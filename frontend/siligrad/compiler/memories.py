@@ -1,9 +1,9 @@
 """Choose a memory for every matrix, so that each operation reads three different ones.
 
-An operation reads all its A from one memory, all its B from another and its auxiliary operand from the
-third, in one of the three ways that :class:`siligrad.isa.Product` lists. This is a colouring with three
-colours; networks written with samples as rows colour themselves, so a depth-first search with the usual
-place of each role tried first ends at once.
+An operation reads all its A from one memory, all its B from another and its auxiliary operand from
+the third, in one of the three ways that :class:`siligrad.isa.Product` lists. This is a colouring
+with three colours; networks written with samples as rows colour themselves, so a depth-first search
+with the usual place of each role tried first ends at once.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def product_of(operation: Operation, memories: Mapping[Matrix, Memory]) -> Produ
     """Return the first product that `operation` can be, given the memories chosen so far."""
     for product in Product:
         if all(
-            memories.get(matrix, memory) == memory
-            for matrix, memory in _needs(operation, product)
+            memories.get(matrix, memory) == memory for matrix, memory in _needs(operation, product)
         ):
             return product
     return None
@@ -56,7 +55,8 @@ def choose_memories(kernel: Kernel) -> dict[Matrix, Memory]:
     Raises
     ------
     LoweringError
-        If no choice serves every operation; the message names the operation that none was found for.
+        If no choice serves every operation; the message names the operation that none was found
+        for.
     """
     involved: dict[Matrix, list[Operation]] = {matrix: [] for matrix in kernel.matrices}
     for operation in kernel.operations:

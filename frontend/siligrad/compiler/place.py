@@ -26,9 +26,9 @@ def place(
 ) -> dict[Matrix, int]:
     """Return the first word of each matrix.
 
-    What a host writes or reads keeps its words for the whole program. A temporary takes the first gap that
-    is free from its first write to its last read, in the order in which the operations run. (Words may be
-    reused at once: an operation's reads are over before the next one writes.)
+    What a host writes or reads keeps its words for the whole program. A temporary takes the first
+    gap that is free from its first write to its last read, in the order in which the operations
+    run. (Words may be reused at once: an operation's reads are over before the next one writes.)
     """
     last = len(order)
     lifetime: dict[Matrix, tuple[int, int]] = {}

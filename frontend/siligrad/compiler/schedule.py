@@ -1,8 +1,8 @@
 """Order the operations, turn them into instructions, and start each as early as no hazard forbids.
 
-Instructions overlap: while one drains, the next streams. Which operation comes next is decided greedily,
-the one that could start first; of several, the one that comes first in the program. So a bias gradient
-slips into the gap in which a mask still occupies a memory.
+Instructions overlap: while one drains, the next streams. Which operation comes next is decided
+greedily, the one that could start first; of several, the one that comes first in the program. So a
+bias gradient slips into the gap in which a mask still occupies a memory.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def assemble(
             b_column=int(term.b.transposed),
         )
         if term.a is None:
-            segment = replace(segment, ones=1, ones_shift=formats.ones[operation, index], a_column=0)
+            segment = replace(
+                segment, ones=1, ones_shift=formats.ones[operation, index], a_column=0
+            )
         else:
             a_m, a_k = _strides(term.a, array)
             segment = replace(
@@ -112,8 +114,8 @@ def order_operations(
 ) -> list[Operation]:
     """Return the operations in the order in which they are to run.
 
-    Hazards are judged with every matrix at words of its own. Where these would not fit the address width,
-    the program's order stays.
+    Hazards are judged with every matrix at words of its own. Where these would not fit the address
+    width, the program's order stays.
     """
     bases: dict[Matrix, int] = {}
     tops = dict.fromkeys(Memory, 0)
@@ -123,9 +125,7 @@ def order_operations(
     if max(tops.values()) > 1 << ADDRESS_BITS:
         return list(kernel.operations)
     instructions = {
-        operation: assemble(
-            operation, memories, bases, formats, array, rounding, update_rounding
-        )
+        operation: assemble(operation, memories, bases, formats, array, rounding, update_rounding)
         for operation in kernel.operations
     }
     depth = {memory: max(top, array) for memory, top in tops.items()}
