@@ -71,6 +71,7 @@ def load(path: str | Path, like: Mapping[str, Any]) -> tuple[dict[str, Any], dic
         metadata = json.loads(arrays.pop(_METADATA).tobytes())
     except (KeyError, ValueError) as error:
         raise DataError(f"{path.name} is no checkpoint of siligrad: it has no metadata") from error
+    available = ", ".join(arrays) or "nothing"
     trees = {}
     for name, example in like.items():
         leaves, structure = tree.flatten(example)
@@ -78,9 +79,7 @@ def load(path: str | Path, like: Mapping[str, Any]) -> tuple[dict[str, Any], dic
         for each, leaf in zip(tree.paths(structure, name), leaves, strict=True):
             expected = np.asarray(leaf)
             if each not in arrays:
-                raise DataError(
-                    f"{path.name} has no {each}; it has {', '.join(arrays) or 'nothing'}"
-                )
+                raise DataError(f"{path.name} has no {each}; it has {available}")
             array = arrays.pop(each)
             if array.shape != expected.shape or array.dtype != expected.dtype:
                 raise DataError(
@@ -101,5 +100,13 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise
-    except (ValueError, AttributeError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+    ) as error:
         raise DataError(f"{path.name} is no readable .npz archive: {error}") from error

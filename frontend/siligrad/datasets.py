@@ -180,9 +180,10 @@ def _read_idx(file: IO[bytes] | gzip.GzipFile, name: str) -> NDArray[Any]:
 
 def _read_npz(file: IO[bytes], name: str) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise DataError(f"{name} is a single array, not an .npz archive")
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise DataError(f"{name} is a single array, not an .npz archive")
+        with loaded as archive:
             return {key: archive[key] for key in archive.files}
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         if isinstance(error, DataError):
@@ -237,13 +238,14 @@ def _dataset(
     classes: int | None = None,
 ) -> Dataset:
     train, train_labels, test, test_labels = parts
+    train_labels, test_labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
     if classes is None:
         classes = int(max(train_labels.max(initial=-1), test_labels.max(initial=-1))) + 1
     rows, columns = train.shape[1:] if train.ndim == 3 else _square(train)
     return Dataset(
         name,
-        *(_flat(train, scale, dtype), train_labels.astype(np.int64)),
-        *(_flat(test, scale, dtype), test_labels.astype(np.int64)),
+        *(_flat(train, scale, dtype), train_labels),
+        *(_flat(test, scale, dtype), test_labels),
         classes=classes,
         image_shape=(int(rows), int(columns)),
     )

@@ -87,8 +87,7 @@ class Tracer:
 
     It is used like an ndarray: operators, indexing, methods and the functions of
     :mod:`siligrad.numpy`. What would need its numbers (``if``, ``float``, ``print`` of elements)
-    or would overwrite them is refused. Its operators and methods are attached by
-    :mod:`siligrad.autodiff.operators` and :mod:`siligrad.numpy`.
+    or would overwrite them is refused. :mod:`siligrad.numpy` gives it operators and methods.
     """
 
     __slots__ = ("index", "inputs", "params", "primitive", "source", "tape", "value")
@@ -293,15 +292,23 @@ class Primitive:
         if not tape.is_open:
             self._refuse_escaped(tape, operands)
         values = []
+        nested = False
         for operand in operands:
-            kind = type(operand)
-            if kind is Tracer:
-                values.append(operand.value if operand.tape is tape else operand)
-            elif kind in _OPERANDS:
-                values.append(operand)
-            else:
+            value = operand
+            if type(operand) is Tracer:
+                if operand.tape is tape:
+                    value = operand.value
+                nested = nested or type(value) is Tracer
+            elif type(operand) not in _OPERANDS:
                 return self(*map(_operand, operands), **params)
-        return tape.record(self, operands, params, self(*values, **params))
+            values.append(value)
+        if nested:
+            return tape.record(self, operands, params, self(*values, **params))
+        try:
+            value = self.implementation(*values, **params)
+        except (ValueError, IndexError, TypeError) as error:
+            self._explain(error, operands)
+        return tape.record(self, operands, params, value)
 
     def _explain(self, error: Exception, operands: tuple[Any, ...]) -> NoReturn:
         shapes = "shapes " if len(operands) > 1 else "shape "
