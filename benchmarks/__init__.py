@@ -1,0 +1,1 @@
+"""Measurements that a claim of speed rests on: each module prints one table from one run."""
