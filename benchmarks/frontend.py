@@ -475,7 +475,7 @@ def _format(table: Table) -> str:
         lines += [
             "",
             (
-                f"{size:<15} {'µs a step':>9} {'quartiles':>16} {'processor':>9} {'by hand = 1':>11} "
+                f"{size:<15} {'µs/step':>9} {'quartiles':>16} {'processor':>9} {'by hand = 1':>11} "
                 f"{'difference':>10} {'peak KiB':>9} {'held':>6} {'process':>7}"
             ),
         ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from siligrad.errors import SiligradError
-from siligrad_cli import demo
+from siligrad_cli import demo, train
 
 __all__ = ["main"]
 
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"siligrad {version('siligrad')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo.add_parser(commands)
+    train.add_parser(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))
