@@ -30,8 +30,9 @@ class CheckError(SiligradError, ValueError):
 
 
 def accumulator_bound(terms: Sequence[tuple[int, int, int]]) -> int:
-    """Return a bound of any partial sum: sum of ``k * limit_a * limit_b`` over ``(k, limit_a,
-    limit_b)``.
+    """Return a bound of any partial sum.
+
+    It is the sum of ``k * limit_a * limit_b`` over `terms`, each a ``(k, limit_a, limit_b)``.
     """
     return sum(k * a * b for k, a, b in terms)
 
@@ -49,8 +50,8 @@ def check_instructions(instructions: Sequence[Instruction], geometry: Geometry) 
     lines = encode_program(instructions)
     if len(lines) > geometry.program_depth:
         raise CheckError(
-            f"the program takes {len(lines)} lines, but the program memory has {geometry.program_depth}; "
-            "build the target with a larger program_depth"
+            f"the program takes {len(lines)} lines, but the program memory has "
+            f"{geometry.program_depth}; build the target with a larger program_depth"
         )
     timeline = Timeline(geometry)
     for index, instruction in enumerate(instructions):
@@ -101,12 +102,13 @@ def _check_instruction(instruction: Instruction, geometry: Geometry) -> None:
     for number, segment in enumerate(instruction.segments):
         if segment.k < 1 or segment.cycles < SEGMENT_CYCLES:
             raise CheckError(
-                f"segment {number} has {segment.k} terms in {segment.cycles} cycles; at least one term and "
-                f"{SEGMENT_CYCLES} cycles are needed"
+                f"segment {number} has {segment.k} terms in {segment.cycles} cycles; "
+                f"at least one term and {SEGMENT_CYCLES} cycles are needed"
             )
         if segment.ones and segment.ones_shift > geometry.operand_bits - 2:
             raise CheckError(
-                f"segment {number}: a one of 2**{segment.ones_shift} does not fit {geometry.operand_bits} bits"
+                f"segment {number}: a one of 2**{segment.ones_shift} does not fit "
+                f"{geometry.operand_bits} bits"
             )
         k_tiles = -(-segment.k // n)
         operands = [

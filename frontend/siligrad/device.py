@@ -80,8 +80,9 @@ class Device(ABC):
 
     @classmethod
     def available(cls) -> str | None:
-        """Return None if the device can be opened here, else what it lacks and what to do, as a
-        sentence.
+        """Return None if the device can be opened here, else why not, as a sentence.
+
+        The sentence says what the device lacks and what to do.
         """
         return None
 
@@ -93,15 +94,11 @@ class Device(ABC):
 
     @abstractmethod
     def write_words(self, memory: Memory, address: int, words: NDArray[np.int32]) -> None:
-        """Write ``words`` of shape ``(count, N)`` to addresses from ``address`` on in every
-        bank.
-        """
+        """Write ``words``, shape ``(count, N)``, from ``address`` on in every bank."""
 
     @abstractmethod
     def read_words(self, memory: Memory, address: int, count: int) -> NDArray[np.int32]:
-        """Read addresses ``address`` to ``address + count - 1`` of every bank; shape ``(count,
-        N)``.
-        """
+        """Read ``count`` addresses of every bank, from ``address`` on; shape ``(count, N)``."""
 
     @abstractmethod
     def write_lfsr(self, states: Sequence[int]) -> None:
@@ -125,7 +122,7 @@ class Device(ABC):
     def read_saturations(self, count: int) -> tuple[int, ...]:
         """Return the saturation counters of the first `count` instructions of the last run."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  a hook: most devices hold nothing
         """Give back what the device holds; it cannot be used afterwards."""
 
     # What every device shares.
@@ -156,8 +153,9 @@ class Device(ABC):
         """
         if program.geometry != self.geometry:
             raise DeviceError(
-                f"program {program.name!r} is compiled for {program.geometry}, but device {self.name} is "
-                f"{self.geometry}; compile it for this target, or open a device for the program"
+                f"program {program.name!r} is compiled for {program.geometry}, but device "
+                f"{self.name} is {self.geometry}; compile it for this target, or "
+                "open a device for the program"
             )
         self._program = program
         self.write_lines(encode_program(program.instructions))
@@ -207,7 +205,8 @@ class Device(ABC):
         if len(inputs) != len(wanted):
             names = ", ".join(program.arguments[i].name for i in wanted) or "none"
             raise DeviceError(
-                f"program {program.name!r} takes {len(wanted)} arguments a run ({names}), not {len(inputs)}"
+                f"program {program.name!r} takes {len(wanted)} arguments a run ({names}), "
+                f"not {len(inputs)}"
             )
         codes: dict[int, NDArray[np.int32]] = {}
         for index, value in zip(wanted, inputs, strict=True):
@@ -223,8 +222,9 @@ class Device(ABC):
         return Report(cycles, self.read_saturations(len(program.instructions)))
 
     def read(self) -> tuple[Any, ...]:
-        """Return the results of the last run, decoded: the function's tuple, or a tuple of its one
-        result.
+        """Return the results of the last run, decoded.
+
+        They are the function's tuple, or a tuple of its one result.
         """
         result = self.program.result
         values = tree.unflatten(result.structure, [self._read_tensor(i) for i in result.tensors])
@@ -282,7 +282,8 @@ def device_class(name: str) -> type[Device]:
         raise DeviceUnavailable(
             f"device {name!r} needs the Python package {error.name}: pip install 'siligrad[sim]'"
         ) from error
-    assert isinstance(loaded, type) and issubclass(loaded, Device)
+    assert isinstance(loaded, type)
+    assert issubclass(loaded, Device)
     return loaded
 
 

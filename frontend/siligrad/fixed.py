@@ -130,6 +130,7 @@ def shift_round(
     codes = np.asarray(codes, dtype=np.int64)
     if shift == 0:
         return codes
+    addend: NDArray[np.int64] | np.int64
     if rounding == Rounding.HALF_EVEN:
         addend = (1 << (shift - 1)) - 1 + ((codes >> shift) & 1)
     elif rounding == Rounding.STOCHASTIC:

@@ -138,7 +138,8 @@ def _from_bytes(blob: bytes) -> Program:
     x_depth, w_depth, e_depth, program_depth, cycles = values[9:14]
     if version != IMAGE_VERSION:
         raise ImageError(
-            f"image version {version}; this siligrad reads version {IMAGE_VERSION}: compile it again"
+            f"image version {version}; this siligrad reads version {IMAGE_VERSION}: "
+            "compile it again"
         )
     if total != len(blob):
         raise ImageError(f"truncated or extended: {len(blob)} bytes, {total} expected")
@@ -253,8 +254,9 @@ def _argument_from_json(item: dict[str, Any], tensors: int) -> Argument:
 
 
 def _structure_to_json(structure: tree.Structure) -> Any:
-    """A leaf is 0, None is null; named tuples become tuples, dataclasses dicts: the classes stay
-    behind.
+    """Return `structure` as JSON: a leaf is 0, None is null.
+
+    Named tuples become tuples, dataclasses dicts: the classes stay behind.
     """
     if structure.kind is None:
         return 0

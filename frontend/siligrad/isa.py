@@ -166,7 +166,8 @@ class Geometry:
     def __post_init__(self) -> None:
         if self.array not in ARRAY_SIZES:
             raise EncodingError(
-                f"array must be from {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1}, not {self.array}"
+                f"array must be from {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1}, "
+                f"not {self.array}"
             )
         if not 4 <= self.operand_bits <= 16:
             raise EncodingError(f"operand_bits must be from 4 to 16, not {self.operand_bits}")
@@ -179,7 +180,8 @@ class Geometry:
             depth = getattr(self, name)
             if not self.array <= depth <= 1 << ADDRESS_BITS:
                 raise EncodingError(
-                    f"{name} must be from {self.array} (one tile) to {1 << ADDRESS_BITS}, not {depth}"
+                    f"{name} must be from {self.array} (one tile) to {1 << ADDRESS_BITS}, "
+                    f"not {depth}"
                 )
         if not 4 <= self.program_depth <= 1 << 14:
             raise EncodingError(
@@ -262,8 +264,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Bits ``offset`` to ``offset + width - 1`` of a program line; bit 0 is the lowest of word
-    0.
+    """Bits ``offset`` to ``offset + width - 1`` of a program line.
+
+    Bit 0 is the lowest of word 0.
     """
 
     name: str
@@ -446,7 +449,8 @@ def encode_program(instructions: Sequence[Instruction]) -> list[int]:
         where = f"instruction {index}"
         if not 1 <= len(instruction.segments) <= SEGMENTS_MAX:
             raise EncodingError(
-                f"{where}: segments must be from 1 to {SEGMENTS_MAX}, not {len(instruction.segments)}"
+                f"{where}: segments must be from 1 to {SEGMENTS_MAX}, "
+                f"not {len(instruction.segments)}"
             )
         values = {item.name: getattr(instruction, item.name) for item in fields(instruction)}
         values["segments"] = len(instruction.segments)

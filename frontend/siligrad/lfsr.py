@@ -89,8 +89,9 @@ def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.int64], tuple[in
 
 
 def _past_words(states: Sequence[int]) -> NDArray[np.int64]:
-    """Return the words of sixteen bits that led to `states`, oldest first, shape ``(32,
-    lanes)``.
+    """Return the 32 words of sixteen bits that led to `states`, oldest first.
+
+    Shape ``(32, lanes)``.
     """
     bits = np.asarray(states, dtype=np.int64)[None, :] >> np.arange(STATE_BITS)[:, None] & 1
     past = _past_of_each_bit()
@@ -99,8 +100,9 @@ def _past_words(states: Sequence[int]) -> NDArray[np.int64]:
 
 @cache
 def _past_of_each_bit() -> NDArray[np.int64]:
-    """Return the past words of each state of a single bit, shape ``(bits, 32)``; any past is a sum
-    of them.
+    """Return the past words of each state of a single bit, shape ``(bits, 32)``.
+
+    Any past is a sum of them.
     """
     low = (1 << DRAW_BITS) - 1
     result = np.zeros((STATE_BITS, STATE_BITS), dtype=np.int64)

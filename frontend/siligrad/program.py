@@ -1,5 +1,4 @@
-"""The static program: instructions, the tensors in the three memories, and what they mean to a
-user.
+"""The static program: instructions, tensors in the three memories, what they mean to a user.
 
 A program is complete: with it alone a device can be loaded, run and read. It is made by
 :func:`siligrad.compile` and kept in an image file (:mod:`siligrad.image`).
@@ -108,8 +107,8 @@ class Tensor:
         if self.sign and not (np.abs(array) == 1).all():
             where = tuple(np.argwhere(np.abs(array) != 1)[0].tolist())
             raise DataError(
-                f"{self.name}{list(where)} is {array[where]}, but the loss was compiled for targets of +1 "
-                "and -1 (see siligrad.losses.one_vs_rest)"
+                f"{self.name}{list(where)} is {array[where]}, but the loss was compiled for "
+                "targets of +1 and -1 (see siligrad.losses.one_vs_rest)"
             )
         largest = float(self.format.decode(self.limit)) * abs(self.scale)
         worst = float(np.abs(array).max(initial=0.0))
@@ -118,8 +117,8 @@ class Tensor:
             and worst > largest + self.format.resolution * abs(self.scale) / 2
         ):
             raise DataError(
-                f"{self.name} reaches {worst:g}, but was calibrated for magnitudes up to {largest:g}; "
-                "compile with examples that cover the data, or scale the data"
+                f"{self.name} reaches {worst:g}, but was calibrated for magnitudes up to "
+                f"{largest:g}; compile with examples that cover the data, or scale the data"
             )
         codes = self.format.encode(array / self.scale)
         return np.clip(codes, -self.limit, self.limit).reshape(self.rows, self.columns)
@@ -130,8 +129,9 @@ class Tensor:
         return values.reshape(self.shape)
 
     def pack(self, codes: NDArray[np.int32], array: int) -> NDArray[np.int32]:
-        """Return the memory words of `codes`, shape ``(words, N)``: cut into tiles, filled up,
-        skewed.
+        """Return the memory words of `codes`: cut into tiles, filled up, skewed.
+
+        Shape ``(words, N)``.
         """
         tile_rows, tile_columns = self.tiles(array)
         padded = np.zeros((tile_rows * array, tile_columns * array), dtype=np.int32)
@@ -150,8 +150,9 @@ class Tensor:
         return np.ascontiguousarray(matrix[: self.rows, : self.columns])
 
     def locate(self, address: int, bank: int, array: int) -> tuple[int, int]:
-        """Return the row and column of the element at word `address` of `bank`; it may lie in the
-        filling.
+        """Return the row and column of the element at word `address` of `bank`.
+
+        It may lie in the filling.
         """
         tile, row = divmod(address - self.base, array)
         tile_row, tile_column = divmod(tile, self.tiles(array)[1])
@@ -231,8 +232,9 @@ class Program:
             end = tensor.base + tensor.words(n)
             if tensor.base % n or end > self.geometry.depth(tensor.memory):
                 raise DataError(
-                    f"{tensor.name} takes words {tensor.base} to {end - 1} of {tensor.memory.name}, "
-                    f"which has {self.geometry.depth(tensor.memory)} words a bank"
+                    f"{tensor.name} takes words {tensor.base} to {end - 1} of "
+                    f"{tensor.memory.name}, which has {self.geometry.depth(tensor.memory)} "
+                    "words a bank"
                 )
         self._check_sums()
 
@@ -251,8 +253,9 @@ class Program:
             if bound > most:
                 raise CheckError(
                     f"instruction {index}: its sums may reach {bound}, which needs "
-                    f"{bound.bit_length() + 1} bits, but accumulators have {self.geometry.sum_bits}; build "
-                    "the target with more sum_bits, or scale the inputs down"
+                    f"{bound.bit_length() + 1} bits, but accumulators have "
+                    f"{self.geometry.sum_bits}; build the target with more sum_bits, or "
+                    "scale the inputs down"
                 )
 
     def _limit_at(self, memory: Memory, address: int, index: int) -> int:
@@ -281,8 +284,9 @@ class Program:
 
     @property
     def formats(self) -> dict[str, QFormat]:
-        """Format of each argument's arrays, by name; can be handed to another
-        :func:`siligrad.compile`.
+        """Format of each argument's arrays, by name.
+
+        It can be handed to another :func:`siligrad.compile`.
         """
         return {
             self.tensors[index].name: self.tensors[index].format
@@ -307,7 +311,8 @@ class Program:
         leaves, structure = tree.flatten(value)
         if structure != argument.structure:
             raise DataError(
-                f"argument {argument.name} must be nested like {argument.structure}, not like {structure}"
+                f"argument {argument.name} must be nested like {argument.structure}, "
+                f"not like {structure}"
             )
         return {
             tensor: self.tensors[tensor].encode(leaf)
@@ -335,8 +340,9 @@ class Program:
         return "\n".join(lines)
 
     def owner(self, memory: Memory, address: int) -> Tensor | None:
-        """Return the tensor that word `address` of `memory` belongs to (the latest made, if
-        reused).
+        """Return the tensor that word `address` of `memory` belongs to.
+
+        Of several that share the word, the latest made.
         """
         n = self.geometry.array
         for tensor in reversed(self.tensors):
@@ -346,7 +352,7 @@ class Program:
 
     def save(self, path: str | Path) -> None:
         """Write the program as an image file, beside and renamed into place."""
-        from siligrad import image
+        from siligrad import image  # noqa: PLC0415  it imports this module
 
         image.save(self, path)
 
@@ -359,6 +365,6 @@ class Program:
         siligrad.image.ImageError
             If it is damaged, foreign, or of another version.
         """
-        from siligrad import image
+        from siligrad import image  # noqa: PLC0415  it imports this module
 
         return image.load(path)

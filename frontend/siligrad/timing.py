@@ -36,8 +36,9 @@ __all__ = [
 def tile_addresses(
     base: int, outer: int, outer_step: int, inner: int, inner_step: int
 ) -> NDArray[np.int64]:
-    """Return the addresses of a grid of tiles, shape ``(outer, inner)``, modulo the address
-    width.
+    """Return the addresses of a grid of tiles, modulo the address width.
+
+    Shape ``(outer, inner)``.
     """
     grid = base + np.arange(outer)[:, None] * outer_step + np.arange(inner)[None, :] * inner_step
     return np.asarray(grid % (1 << ADDRESS_BITS), dtype=np.int64)
@@ -89,8 +90,9 @@ def segment_offsets(instruction: Instruction) -> Iterator[tuple[int, Segment]]:
 
 
 def _next_start(instruction: Instruction, end: int) -> int:
-    """First cycle in which an instruction can be issued after `instruction`, whose last tile ends
-    at `end`.
+    """First cycle in which an instruction can be issued after `instruction`.
+
+    The last tile of `instruction` ends at `end`.
     """
     last = instruction.segments[-1].cycles
     return end + 1 + max(INSTRUCTION_CYCLES - last, 0)
@@ -114,8 +116,7 @@ def run_cycles(instructions: Sequence[Instruction], array: int) -> int:
 
 
 class Timeline:
-    """The state of the machine's memories while a schedule is laid down, instruction by
-    instruction.
+    """The state of the memories while a schedule is laid down, instruction by instruction.
 
     Parameters
     ----------

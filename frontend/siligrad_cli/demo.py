@@ -110,9 +110,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
         help="train a network on the simulated hardware and compare every word with the reference",
-        description="Train a 64-HIDDEN-10 perceptron on handwritten digits: on the host in floating point, "
-        "quantized, and on the simulated hardware from random weights, beside the reference. Exit status 1 "
-        "if a single word or cycle differs.",
+        description="Train a 64-HIDDEN-10 perceptron on handwritten digits: on the host in "
+        "floating point, quantized, and on the simulated hardware from random weights, beside the "
+        "reference. Exit status 1 if a single word or cycle differs.",
     )
     parser.add_argument(
         "--array",
@@ -208,13 +208,15 @@ def run_demo(
     rng = numpy.random.default_rng(seed)
     start = nn.perceptron(rng, [data.inputs, hidden, data.classes])
     say(
-        f"data     optdigits: {len(data.train_labels)} images to train, {len(data.test_labels)} to test"
+        f"data     optdigits: {len(data.train_labels)} images to train, "
+        f"{len(data.test_labels)} to test"
     )
 
     trained = _train(start, data.train_images, targets, rng)
     float_accuracy = metrics.accuracy(predict(trained, data.test_images), data.test_labels)
     say(
-        f"float    {data.inputs}-{hidden}-{data.classes}, {HOST_EPOCHS} epochs: {float_accuracy:.2%} of test images"
+        f"float    {data.inputs}-{hidden}-{data.classes}, {HOST_EPOCHS} epochs: "
+        f"{float_accuracy:.2%} of test images"
     )
 
     target = sg.Target(array=array)
@@ -298,9 +300,12 @@ def _batches(rng: numpy.random.Generator, count: int) -> Iterator[NDArray[numpy.
 
 
 def _progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    from tqdm import tqdm
+    from tqdm import tqdm  # noqa: PLC0415  optional
 
-    return tqdm(items, desc=what, total=total, file=sys.stderr, disable=None, leave=False)
+    bar: Iterable[Item] = tqdm(
+        items, desc=what, total=total, file=sys.stderr, disable=None, leave=False
+    )
+    return bar
 
 
 def _train(
@@ -321,8 +326,8 @@ def _describe(program: sg.Program, say: Callable[[str], None]) -> None:
         for memory in Memory
     )
     say(
-        f"program  {program.name}: {len(program.instructions)} instructions, {program.cycles} cycles exactly, "
-        f"{program.utilisation:.1%} of the multipliers' time\n"
+        f"program  {program.name}: {len(program.instructions)} instructions, {program.cycles} "
+        f"cycles exactly, {program.utilisation:.1%} of the multipliers' time\n"
         f"         words a bank: {use}"
     )
 

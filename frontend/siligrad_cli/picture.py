@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from siligrad.files import replacing
 
@@ -27,15 +27,18 @@ def draw_losses(report: _Losses, path: Path) -> Path:
     ImportError
         If matplotlib is not installed.
     """
-    import matplotlib
+    import matplotlib  # noqa: PLC0415  optional
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot  # noqa: PLC0415  optional, and only after the backend is chosen
 
-    settings = {"svg.hashsalt": "siligrad", "svg.fonttype": "none", "font.size": 10}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context({
+        "svg.hashsalt": "siligrad",
+        "svg.fonttype": "none",
+        "font.size": 10,
+    }):
         figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-        curves: Sequence[tuple[str, list[float], dict[str, object]]] = (
+        curves: Sequence[tuple[str, list[float], dict[str, Any]]] = (
             ("float64 on the host", report.float_loss, {"color": "#bbbbbb", "linewidth": 5}),
             ("integers, reference", report.integer_loss, {"color": "#1f77b4", "linewidth": 2.5}),
             (

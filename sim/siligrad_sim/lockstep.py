@@ -111,8 +111,9 @@ class Lockstep:
         return Comparison(expected, got, compared, different, first)
 
     def _first(self, right: Dump, wrong: Dump) -> Difference:
-        """Return the first difference in the memories: in the order of the instructions, then the
-        rest.
+        """Return the first difference in the memories.
+
+        What instructions compute comes first, in their order, then the rest.
         """
         program = self.reference.program
         n = program.geometry.array

@@ -151,12 +151,13 @@ class ReferenceDevice(Device):
     def _read_grid(
         self, memory: Memory, addresses: NDArray[np.int64], *, transposed: bool
     ) -> NDArray[np.int64]:
-        """Return the matrix whose tile ``(i, j)`` is stored at ``addresses[i, j]``, each as it is
-        or transposed.
+        """Return the matrix whose tile ``(i, j)`` is stored at ``addresses[i, j]``.
+
+        Each tile is taken as it is or transposed.
         """
         n = self.geometry.array
         row, bank = _element_places(n, transposed=transposed)
-        tiles = self._words[memory][addresses[:, :, None, None] + row, bank]
+        tiles: NDArray[np.int32] = self._words[memory][addresses[:, :, None, None] + row, bank]
         matrix = tiles.transpose(0, 2, 1, 3).reshape(addresses.shape[0] * n, addresses.shape[1] * n)
         return matrix.astype(np.int64)
 

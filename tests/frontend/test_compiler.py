@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,7 @@ def step(params: Any, x: Any, y: Any) -> Any:
 def parameters(*sizes: int) -> list[tuple[Any, Any]]:
     rng = numpy.random.default_rng(0)
     return [
-        (rng.standard_normal((i, o)) * math.sqrt(2 / i), numpy.zeros(o))
-        for i, o in zip(sizes, sizes[1:], strict=False)
+        (rng.standard_normal((i, o)) * math.sqrt(2 / i), numpy.zeros(o)) for i, o in pairwise(sizes)
     ]
 
 
@@ -64,9 +64,10 @@ def listing(program: Program) -> str:
         )
         lines.append(
             f"{instruction.product.name} -> {instruction.destination.name}@{instruction.d_base} "
-            f"{instruction.m_tiles}x{instruction.p_tiles} tiles of {segments} delay {instruction.delay} "
-            f"shift {instruction.shift} {instruction.rounding.name} {instruction.aux_mode.name} "
-            f"{instruction.gate.name}{' negated' * instruction.negate}  # {source}"
+            f"{instruction.m_tiles}x{instruction.p_tiles} tiles of {segments} "
+            f"delay {instruction.delay} shift {instruction.shift} {instruction.rounding.name} "
+            f"{instruction.aux_mode.name} {instruction.gate.name}"
+            f"{' negated' * instruction.negate}  # {source}"
         )
     return "\n".join(lines) + "\n"
 
@@ -124,9 +125,9 @@ def test_formats_agree_with_those_handed_in() -> None:
     inference = sg.compile(
         predict, params, numpy.ones((16, 12)), resident=0, formats=training.formats
     )
-    for name, format in inference.formats.items():
+    for name, chosen in inference.formats.items():
         if name.startswith("params"):
-            assert format == training.formats[name]
+            assert chosen == training.formats[name]
 
 
 def test_every_word_of_the_memory_map_has_one_owner_at_a_time() -> None:
@@ -134,7 +135,7 @@ def test_every_word_of_the_memory_map_has_one_owner_at_a_time() -> None:
     kept = [tensor for tensor in program.tensors if tensor.role != Role.TEMPORARY]
     for memory in Memory:
         spans = sorted((t.base, t.base + t.words(4)) for t in kept if t.memory == memory)
-        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        for (_, end), (start, _) in pairwise(spans):
             assert end <= start
     text = program.memory_map()
     for tensor in program.tensors:
@@ -190,8 +191,9 @@ def test_a_learning_rate_that_is_no_power_of_two_is_refused_or_rounded_and_repor
         x,
         y,
         donate=0,
-        match=r"params\[0\]\[\d\] is changed by 0.00125 times a product, which is no power of two; "
-        r"multiply the learning rate by 0.78125 \(or by 1.5625\), or compile with round_factors=True",
+        match=r"params\[0\]\[\d\] is changed by 0.00125 times a product, which is no power of "
+        r"two; multiply the learning rate by 0.78125 \(or by 1.5625\), or compile with "
+        r"round_factors=True",
     )
     program = sg.compile(slow, params, x, y, donate=0, round_factors=True)
     assert len(program.notes) == 2
@@ -280,9 +282,9 @@ def test_data_that_does_not_fit_the_program_is_refused() -> None:
     good = numpy.ones((16, 4))
     with pytest.raises(DataError, match=r"x has shape \(16, 4\), not \(15, 4\)"):
         x.encode(good[:15])
+    bad = good.copy()
+    bad[2, 1] = numpy.nan
     with pytest.raises(DataError, match=r"x\[2, 1\] is nan; only finite values"):
-        bad = good.copy()
-        bad[2, 1] = numpy.nan
         x.encode(bad)
     with pytest.raises(
         DataError, match=r"y\[0, 0\] is 0.5, but the loss was compiled for targets of"

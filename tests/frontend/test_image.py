@@ -87,7 +87,7 @@ def test_a_flipped_bit_is_noticed(bit: int) -> None:
 
 @given(st.integers(0, len(IMAGE) - 1))
 def test_a_truncated_image_is_refused(size: int) -> None:
-    with pytest.raises(ImageError, match="truncated|does not begin with SILIGRAD"):
+    with pytest.raises(ImageError, match=r"truncated|does not begin with SILIGRAD"):
         from_bytes(IMAGE[:size])
 
 

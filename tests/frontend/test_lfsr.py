@@ -12,7 +12,8 @@ states = st.integers(1, 2**32 - 1)
 def test_a_draw_is_sixteen_steps(lanes: list[int], count: int) -> None:
     draws, after = draw(lanes, count)
     assert draws.shape == (count, len(lanes))
-    for lane, state in enumerate(lanes):
+    for lane, start in enumerate(lanes):
+        state = start
         for index in range(count):
             for _ in range(16):
                 state = step(state)

@@ -93,7 +93,8 @@ class Replay:
                 seen = written < cycle
                 if seen != (writer < number) and not (writer == number and not seen):
                     wrong.append(
-                        f"instruction {number} reads {word} in cycle {cycle}, {writer} writes it in {written}"
+                        f"instruction {number} reads {word} in cycle {cycle}, "
+                        f"{writer} writes it in {written}"
                     )
         return wrong
 

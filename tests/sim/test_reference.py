@@ -8,6 +8,7 @@ epilogue's formulas, layer by layer, with the backward pass as a person would wr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -129,8 +130,8 @@ class Model:
         return min(owners, key=lambda tensor: tensor.role != Role.RESIDENT).name
 
     def step(
-        self, params: list[tuple[Codes, Codes]], x: Codes, y: Codes, draws: Draws | None
-    ) -> list[tuple[Codes, Codes]]:
+        self, params: Sequence[tuple[Codes, ...]], x: Codes, y: Codes, draws: Draws | None
+    ) -> list[tuple[Codes, ...]]:
         frac = self.frac
         activations, fracs = [x], [frac["x"]]
         for layer, (W, b) in enumerate(params):
@@ -177,7 +178,7 @@ class Model:
                 addend = (draws.matrix(*total2.shape) << shift) >> 16
                 rounded = (total2 + addend) >> shift
             new[layer][part] = clip(rounded).reshape(old.shape)
-        return [(W, b) for W, b in new]
+        return [tuple(pair) for pair in new]
 
 
 def codes(tensors: dict[str, Tensor], name: str, values: Any) -> Codes:
@@ -216,7 +217,7 @@ def test_training_steps_equal_the_model(
     draws = Draws(device.read_lfsr()) if rounding == Rounding.STOCHASTIC else None
     for x, y in data:
         device.run(x, y)
-        state = model.step(state, codes(tensors, "x", x), codes(tensors, "y", y), draws)  # type: ignore[arg-type]
+        state = model.step(state, codes(tensors, "x", x), codes(tensors, "y", y), draws)
         for layer, pair in enumerate(device.read()[0]):
             for part, got in enumerate(pair):
                 tensor = tensors[f"params[{layer}][{part}]"]

@@ -92,8 +92,9 @@ class Gated:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OneSided:
-    """`inner` where it has the sign of `sign`, else 0: what rectified hinges leave of their
-    argument.
+    """`inner` where it has the sign of `sign`, else 0.
+
+    It is what rectified hinges leave of their argument.
     """
 
     sign: View
@@ -182,17 +183,22 @@ def multiply(left: Value, right: Value) -> Value:
             if core is not None:
                 return Value(factor, core)
     raise Impossible(
-        "two computed arrays cannot be multiplied element by element; the hardware multiplies matrices "
-        "(@), masks by a ReLU's derivative, and multiplies by targets of +1 and -1"
+        "two computed arrays cannot be multiplied element by element; the hardware multiplies "
+        "matrices (@), masks by a ReLU's derivative, and multiplies by targets of +1 and -1"
     )
 
 
 def _gate(mask: Positive, other: Core) -> Core:
     if isinstance(other, Rectified) and (other.inner, other.sign) == (mask.inner, mask.sign):
         return other  # max(u, 0) is zero already where its own derivative is
-    if isinstance(other, OneSided) and isinstance(mask.inner, Signed):
-        if other.inner is mask.inner.inner and other.sign == mask.inner.sign and mask.sign > 0:
-            return other
+    if (
+        isinstance(other, OneSided)
+        and isinstance(mask.inner, Signed)
+        and other.inner is mask.inner.inner
+        and other.sign == mask.inner.sign
+        and mask.sign > 0
+    ):
+        return other
     if isinstance(other, Stored):
         return Gated(mask, Sum(parts=((1.0, other.view),)))
     if isinstance(other, Sum):

@@ -25,7 +25,7 @@ from siligrad.program import Argument, Program, Role, Tensor
 __all__ = ["compile"]
 
 
-def compile(
+def compile(  # noqa: A001  the public name, sg.compile
     function: Callable[..., Any],
     *args: Any,
     target: Target | None = None,
@@ -215,8 +215,8 @@ def _calibrate(
             flat, structure = tree.flatten(value)
             if structure != argument.structure:
                 raise LoweringError(
-                    f"a calibration example has argument {argument.name} nested like {structure}, not "
-                    f"like {argument.structure}"
+                    f"a calibration example has argument {argument.name} nested like {structure}, "
+                    f"not like {argument.structure}"
                 )
             leaves += flat
         values = graph.values(*leaves)
@@ -225,7 +225,8 @@ def _calibrate(
                 array = np.abs(np.asarray(values[node], dtype=np.float64))
                 if not np.isfinite(array).all():
                     raise LoweringError(
-                        f"{matrix.name} is not finite in a calibration example; formats cannot be chosen"
+                        f"{matrix.name} is not finite in a calibration example; "
+                        "formats cannot be chosen"
                     )
                 seen[matrix] = max(seen[matrix], float(array.max()) / abs(matrix.scale))
     updated = {operation.destination for operation in kernel.operations if operation.update}

@@ -57,6 +57,8 @@ def choose_formats(
 
     Parameters
     ----------
+    kernel
+        The operations, and the matrices between them.
     ranges
         Largest magnitude of each matrix that must not saturate.
     fixed
@@ -94,8 +96,9 @@ def choose_formats(
         shift = fraction - fractions[operation.destination]
         if shift > SHIFT_MAX:
             raise LoweringError(
-                f"{operation.source}: {operation.destination.name} would need a shift of {shift} bits, but "
-                f"{SHIFT_MAX} is the most; its factor is too small to have an effect (learning rate?)"
+                f"{operation.source}: {operation.destination.name} would need a shift of {shift} "
+                f"bits, but {SHIFT_MAX} is the most; its factor is too small to have an effect "
+                "(learning rate?)"
             )
         shifts[operation] = shift
         for index, term in enumerate(operation.terms):
@@ -110,11 +113,15 @@ def _exponent(operation: Operation, term: Term, round_factors: bool, notes: list
     exponent = round(math.log2(magnitude))
     if abs(magnitude / 2.0**exponent - 1) > _TOLERANCE:
         ratio = 2.0**exponent / magnitude
-        what = f"{operation.source}: {operation.destination.name} is changed by {magnitude:.6g} times a product"
+        what = (
+            f"{operation.source}: {operation.destination.name} is changed by {magnitude:.6g} "
+            "times a product"
+        )
         if not round_factors:
             raise LoweringError(
-                f"{what}, which is no power of two; multiply the learning rate by {ratio:.6g} (or by "
-                f"{ratio * (2 if ratio < 1 else 0.5):.6g}), or compile with round_factors=True"
+                f"{what}, which is no power of two; multiply the learning rate by {ratio:.6g} "
+                f"(or by {ratio * (2 if ratio < 1 else 0.5):.6g}), or compile with "
+                "round_factors=True"
             )
         notes.append(f"{what}; rounded to 2**{exponent}")
     return exponent

@@ -70,7 +70,7 @@ class View:
         return self.matrix.rows if self.transposed else self.matrix.columns
 
     @property
-    def T(self) -> View:
+    def T(self) -> View:  # noqa: N802  numpy's name
         """The transpose."""
         return View(self.matrix, not self.transposed)
 
@@ -112,9 +112,7 @@ class Operation:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the mathematics: those of its products, none for sums with
-        ones.
-        """
+        """Multiply-accumulates of the mathematics: of its products, none for sums with ones."""
         d = self.destination
         return sum(d.rows * term.b.rows * d.columns for term in self.terms if term.a is not None)
 

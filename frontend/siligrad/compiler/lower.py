@@ -37,14 +37,18 @@ __all__ = ["LoweringError", "lower"]
 
 
 class LoweringError(SiligradError, ValueError):
-    """The hardware cannot do what the function asks for; the message says where, what, and what
-    instead.
+    """The hardware cannot do what the function asks for.
+
+    The message says where, what, and what instead.
     """
 
 
+_SOFTMAX_INSTEAD = (
+    "softmax cross-entropy stays on the host; train with siligrad.losses.squared_hinge or mse"
+)
 _INSTEAD = {
-    "exp": "softmax cross-entropy stays on the host; train with siligrad.losses.squared_hinge or mse",
-    "log": "softmax cross-entropy stays on the host; train with siligrad.losses.squared_hinge or mse",
+    "exp": _SOFTMAX_INSTEAD,
+    "log": _SOFTMAX_INSTEAD,
     "tanh": "use np.maximum(x, 0) as the activation",
     "minimum": "write min(x, 0) as -np.maximum(-x, 0)",
 }
@@ -103,8 +107,9 @@ class _Lowering:
     def _input(self, node: Node, resident: bool) -> Matrix:
         if len(node.shape) not in (1, 2) or 0 in node.shape:
             raise LoweringError(
-                f"argument {node.name} has shape {node.shape}; the hardware holds matrices and vectors. A "
-                "scalar such as a learning rate must be a Python number that the function closes over"
+                f"argument {node.name} has shape {node.shape}; the hardware holds matrices and "
+                "vectors. A scalar such as a learning rate must be a Python number that the "
+                "function closes over"
             )
         rows, columns = _matrix_shape(node)
         role = Role.RESIDENT if resident else Role.INPUT
@@ -145,8 +150,8 @@ class _Lowering:
             or not total.terms
         ):
             raise Impossible(
-                f"it replaces {matrix.name}, so it must be {matrix.name} plus or minus products of matrices "
-                "(W - rate * gradient)"
+                f"it replaces {matrix.name}, so it must be {matrix.name} plus or minus products "
+                "of matrices (W - rate * gradient)"
             )
         self._emit(matrix, Sum(total.terms, total.parts), Gate.NONE, node, update=True)
         return matrix
@@ -204,7 +209,8 @@ class _Lowering:
             # a row added to every row is a product with ones
             return Value(stored.factor, Sum((Term(1.0, None, stored.core.view),)))
         raise Impossible(
-            f"an array of shape {node.shape} cannot be broadcast to {to.shape}; only a row can be repeated"
+            f"an array of shape {node.shape} cannot be broadcast to {to.shape}; "
+            "only a row can be repeated"
         )
 
     def _matmul(self, node: Node) -> Value:
@@ -213,7 +219,8 @@ class _Lowering:
             raise Impossible(f"it needs matrices, not {left.shape} @ {right.shape}")
         a = self._store(self._values[left], left)
         b = self._store(self._values[right], right)
-        assert isinstance(a.core, Stored) and isinstance(b.core, Stored)
+        assert isinstance(a.core, Stored)
+        assert isinstance(b.core, Stored)
         return Value(a.factor * b.factor, Sum((Term(1.0, a.core.view, b.core.view),)))
 
     def _add(self, node: Node) -> Value:
@@ -280,7 +287,8 @@ class _Lowering:
             # the sum of the rows is a row of ones times the matrix
             return Value(stored.factor, Sum((Term(1.0, None, stored.core.view),)))
         raise Impossible(
-            f"a sum of shape {operand.shape} over axes {tuple(axes)}; only rows can be summed (axis 0)"
+            f"a sum of shape {operand.shape} over axes {tuple(axes)}; "
+            "only rows can be summed (axis 0)"
         )
 
     def _broadcast_to(self, node: Node) -> Value:
@@ -317,9 +325,7 @@ class _Lowering:
     # Operations.
 
     def _store(self, value: Value, node: Node, role: Role = Role.TEMPORARY) -> Value:
-        """Return `value` as something that lies in a memory, emitting the operation that puts it
-        there.
-        """
+        """Return `value` as it lies in a memory, emitting the operation that puts it there."""
         core = value.core
         if isinstance(core, Stored) and role != Role.OUTPUT:
             return value
@@ -344,7 +350,8 @@ class _Lowering:
             if core.inner.parts:
                 raise Impossible("an array that is not a product of matrices cannot be masked")
             active = self._store(Value(1.0, self._rectified(core)), node)
-            assert isinstance(active.core, Stored) and active.factor > 0
+            assert isinstance(active.core, Stored)
+            assert active.factor > 0
             return self._emit_new(core.inner, Gate.MASK, value, node, role, mask=active.core.view)
         if isinstance(core, OneSided):
             self._signs.add(core.sign.matrix)
@@ -359,14 +366,15 @@ class _Lowering:
         raise Impossible("it is neither a product of matrices nor a ReLU of one")
 
     def _rectified(self, core: Gated) -> Rectified:
-        """Return the ReLU whose derivative `core` is masked by: the activation that is stored
-        anyway.
-        """
+        """Return the ReLU whose derivative masks `core`: the activation that is stored anyway."""
         for value in self._values.values():
             candidate = value.core
-            if isinstance(candidate, Rectified) and candidate.inner is core.mask.inner:
-                if candidate.sign == core.mask.sign:
-                    return candidate
+            if (
+                isinstance(candidate, Rectified)
+                and candidate.inner is core.mask.inner
+                and candidate.sign == core.mask.sign
+            ):
+                return candidate
         return Rectified(core.mask.inner, core.mask.sign)
 
     def _emit_new(

@@ -92,7 +92,7 @@ def choose_memories(kernel: Kernel) -> dict[Matrix, Memory]:
                 break
     assert stuck is not None
     raise LoweringError(
-        f"{stuck.source}: no choice of memories lets this be computed: an operation multiplies X by W, E by "
-        "W or X by E. Write samples as rows (x @ W + b), and use an array that is both an activation and an "
-        "error in only one of these places"
+        f"{stuck.source}: no choice of memories lets this be computed: an operation multiplies X "
+        "by W, E by W or X by E. Write samples as rows (x @ W + b), and use an array that is both "
+        "an activation and an error in only one of these places"
     )

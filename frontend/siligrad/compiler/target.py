@@ -59,9 +59,9 @@ class Target:
                 depth = max(256, _power_of_two(words[memory]))
             if words[memory] > depth:
                 raise CapacityError(
-                    f"memory {memory.name} is {words[memory] - depth} words a bank over: the program needs "
-                    f"{words[memory]}, the target has {depth}. Use a smaller batch or fewer channels, or a "
-                    f"target with {name}={_power_of_two(words[memory])}"
+                    f"memory {memory.name} is {words[memory] - depth} words a bank over: the "
+                    f"program needs {words[memory]}, the target has {depth}. Use a smaller batch "
+                    f"or fewer channels, or a target with {name}={_power_of_two(words[memory])}"
                 )
             depths[name] = depth
         program_depth = self.program_depth or max(64, _power_of_two(lines))
