@@ -8,7 +8,12 @@
 from __future__ import annotations
 
 from siligrad.autodiff import grad, simplify, stop_gradient, trace, value_and_grad, vjp
-from siligrad.compiler import CapacityError, LoweringError, Target, compile
+from siligrad.compiler import (
+    CapacityError,
+    LoweringError,
+    Target,
+    compile,  # noqa: A004  the public name, sg.compile
+)
 from siligrad.device import Device, DeviceError, available_devices, open_device
 from siligrad.errors import SiligradError
 from siligrad.fixed import QFormat

@@ -7,7 +7,7 @@ defines.
 
 from __future__ import annotations
 
-from siligrad.compiler.driver import compile
+from siligrad.compiler.driver import compile  # noqa: A004  the public name, sg.compile
 from siligrad.compiler.lower import LoweringError
 from siligrad.compiler.place import CapacityError
 from siligrad.compiler.target import Target

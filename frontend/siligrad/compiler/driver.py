@@ -25,7 +25,7 @@ from siligrad.program import Argument, Program, Role, Tensor
 __all__ = ["compile"]
 
 
-def compile(
+def compile(  # noqa: A001  the public name, sg.compile
     function: Callable[..., Any],
     *args: Any,
     target: Target | None = None,

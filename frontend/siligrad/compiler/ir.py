@@ -70,7 +70,7 @@ class View:
         return self.matrix.rows if self.transposed else self.matrix.columns
 
     @property
-    def T(self) -> View:
+    def T(self) -> View:  # noqa: N802  numpy's name
         """The transpose."""
         return View(self.matrix, not self.transposed)
 
