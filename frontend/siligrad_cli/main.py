@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+import siligrad_cli.one_thread  # noqa: F401  # before anything imports numpy
 from siligrad.errors import SiligradError
 from siligrad_cli import demo, train
 
