@@ -97,7 +97,7 @@ class Accelerator(wiring.Component):
         latencies = {
             "rotate": self._writer.latency,
             "read": read,
-            "cell": ProcessingElement.latency,
+            "cell": ProcessingElement.latency - 1,  # without the register of the sum
             "epilogue": EpilogueLane.latency,
             "drain": drain,
             "write": drain + self._epilogue.latency + self._writer.latency,
@@ -159,7 +159,6 @@ class Accelerator(wiring.Component):
         # From the memories to the array.
         m.d.comb += [
             operands.control.eq(sequencer.operands),
-            array.first.eq(sequencer.first),
             array.last.eq(sequencer.last),
         ]
         delivered = {Memory.X: operands.x, Memory.W: operands.w, Memory.E: operands.e}

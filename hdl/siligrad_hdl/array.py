@@ -41,10 +41,9 @@ class SystolicArray(wiring.Component):
         A column of A, element `i` for row `i`; zero in a cycle without a term.
     b : :py:`In(signed(operand_bits)).array(array)`
         A row of B, element `j` for column `j`.
-    first : :py:`In(1)`
-        This cycle is the first of a tile: its product replaces the sums.
     last : :py:`In(1)`
-        This cycle is the last of a tile. Two of them are at least N cycles apart.
+        This cycle is the last of a tile; the sums of the next one begin with the next cycle. Two of
+        them are at least N cycles apart.
     sums : :py:`Out(signed(sum_bits)).array(array)`
         ``sums[j]`` is element `j` of row N - 1 of the tile ``latency + j`` cycles after its
         ``last``, of row N - 2 in the cycle after that, and so on to row 0.
@@ -59,11 +58,10 @@ class SystolicArray(wiring.Component):
         self.array = array
         self.operand_bits = operand_bits
         self.sum_bits = sum_bits
-        self.latency = array - 1 + ProcessingElement.drain_latency
+        self.latency = array - 1 + ProcessingElement.latency
         super().__init__({
             "a": In(signed(operand_bits)).array(array),
             "b": In(signed(operand_bits)).array(array),
-            "first": In(1),
             "last": In(1),
             "sums": Out(signed(sum_bits)).array(array),
         })
@@ -91,25 +89,21 @@ class SystolicArray(wiring.Component):
                 self.sums[i].eq(cells[n - 1][i].drain_south),
             ]
 
-        # first_after[x] is what `first` was x cycles ago; last_after likewise.
-        first_after = [self.first]
-        for x in range(1, n + ProcessingElement.first_lag):
-            first_after.append(delayed(m, first_after[-1], 1, name=f"first_{x}", reset=True))
+        # last_after[x] is what `last` was x cycles ago.
+        lag = ProcessingElement.lag
         last_after = [self.last]
-        for x in range(1, 2 * n - 1 + ProcessingElement.capture_lag):
+        for x in range(1, 2 * n - 1 + lag):
             last_after.append(delayed(m, last_after[-1], 1, name=f"last_{x}", reset=True))
         for i, row in enumerate(cells):
-            capture_lag = ProcessingElement.capture_lag
             accept = Signal(name=f"accept_{i}")
             if i > 0:
                 # High from n to n + i - 1 cycles after row 0 captures. Tiles end n apart, so what
                 # ends it never meets what begins the next one.
-                begin = last_after[capture_lag + n - 1]
-                end = last_after[capture_lag + n - 1 + i]
+                begin = last_after[lag + n - 1]
+                end = last_after[lag + n - 1 + i]
                 m.d.sync += accept.eq(begin | (accept & ~end))
             m.d.comb += [
-                row[0].first_west.eq(first_after[ProcessingElement.first_lag + i]),
-                row[0].capture_west.eq(last_after[capture_lag + i]),
+                row[0].last_west.eq(last_after[lag + i]),
                 row[0].accept_west.eq(accept),
             ]
 
@@ -120,8 +114,7 @@ class SystolicArray(wiring.Component):
                     west = cells[i][j - 1]
                     m.d.comb += [
                         cells[i][j].a_west.eq(west.a_east),
-                        cells[i][j].first_west.eq(west.first_east),
-                        cells[i][j].capture_west.eq(west.capture_east),
+                        cells[i][j].last_west.eq(west.last_east),
                         cells[i][j].accept_west.eq(west.accept_east),
                     ]
                 if i > 0:

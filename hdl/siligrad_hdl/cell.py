@@ -14,10 +14,11 @@ __all__ = ["ProcessingElement"]
 class ProcessingElement(wiring.Component):
     """Output-stationary multiply-accumulate cell with a drain register.
 
-    ``a`` travels west to east and ``b`` north to south, one cell a cycle; the sum stays. A
-    finished sum is captured in the drain register, and drain registers pass it on from north to
-    south, while the next sum accumulates. There is no backpressure: the array is scheduled
-    statically and every cycle carries data.
+    ``a`` travels west to east and ``b`` north to south, one cell a cycle; the sum stays. When the
+    last product of a tile is added, the sum goes to the drain register instead and the accumulator
+    to zero, so that the next product begins the next tile; drain registers pass what they hold on
+    from north to south. There is no backpressure: the array is scheduled statically and every
+    cycle carries data.
 
     The flags travel east beside ``a``, but *behind* it, by as much as the multiplier takes, so
     that no cell has to delay them: in the cycle in which a flag is at a cell's western port, it
@@ -36,14 +37,11 @@ class ProcessingElement(wiring.Component):
         Operand in, and the same operand one cycle later.
     b_north, b_south : :py:`In(signed(operand_bits))`, :py:`Out(signed(operand_bits))`
         Operand in, and the same operand one cycle later.
-    first_west, first_east : :py:`In(1)`, :py:`Out(1)`
-        ``first_lag`` cycles after a pair of operands: its product begins a new sum, the
-        accumulator starts from zero. And the same flag one cycle later.
-    capture_west, capture_east : :py:`In(1)`, :py:`Out(1)`
-        ``capture_lag`` cycles after a pair of operands: its product was the last of the sum, which
-        goes to the drain register. And the same flag one cycle later.
+    last_west, last_east : :py:`In(1)`, :py:`Out(1)`
+        ``lag`` cycles after a pair of operands: it was the last of its tile. And the same flag one
+        cycle later.
     accept_west, accept_east : :py:`In(1)`, :py:`Out(1)`
-        The drain register takes over what the one to the north holds. ``capture_west`` goes first.
+        The drain register takes over what the one to the north holds. ``last_west`` goes first.
         Without either it keeps what it has. And the same flag one cycle later.
     drain_north, drain_south : :py:`In(signed(sum_bits))`, :py:`Out(signed(sum_bits))`
         The drain registers of the cell to the north, and of this one.
@@ -51,11 +49,9 @@ class ProcessingElement(wiring.Component):
     Attributes
     ----------
     latency : :class:`int`
-        Cycles from a pair of operands to their product in the sum.
-    first_lag, capture_lag : :class:`int`
-        Cycles by which the flags follow the operands they belong to.
-    drain_latency : :class:`int`
         Cycles from the last pair of operands to the sum in the drain register.
+    lag : :class:`int`
+        Cycles by which the flags follow the operands they belong to.
 
     Raises
     ------
@@ -63,10 +59,8 @@ class ProcessingElement(wiring.Component):
         If ``sum_bits`` cannot hold one product.
     """
 
-    first_lag = Multiplier.latency
-    latency = first_lag + 1
-    capture_lag = latency
-    drain_latency = latency + 1
+    lag = Multiplier.latency + 1
+    latency = lag + 1
 
     def __init__(self, *, operand_bits: int = 16, sum_bits: int = 40) -> None:
         if sum_bits < 2 * operand_bits:
@@ -81,10 +75,8 @@ class ProcessingElement(wiring.Component):
             "a_east": Out(signed(operand_bits)),
             "b_north": In(signed(operand_bits)),
             "b_south": Out(signed(operand_bits)),
-            "first_west": In(1),
-            "first_east": Out(1),
-            "capture_west": In(1),
-            "capture_east": Out(1),
+            "last_west": In(1),
+            "last_east": Out(1),
             "accept_west": In(1),
             "accept_east": Out(1),
             "drain_north": In(signed(sum_bits)),
@@ -102,17 +94,19 @@ class ProcessingElement(wiring.Component):
             self.b_south.eq(multiplier.b_registered),
         ]
 
+        # A register between a block of an FPGA that is far away and an adder that takes its time.
+        product = Signal(signed(2 * self.operand_bits), reset_less=True)
         total = Signal(signed(self.sum_bits), reset_less=True)
-        m.d.sync += total.eq(Mux(self.first_west, 0, total) + multiplier.product)
+        following = Signal(signed(self.sum_bits))
+        m.d.comb += following.eq(total + product)
+        m.d.sync += [product.eq(multiplier.product), total.eq(following)]
+        with m.If(self.last_west):
+            m.d.sync += total.eq(0)
 
         drain = Signal(signed(self.sum_bits), reset_less=True)
-        with m.If(self.capture_west | self.accept_west):
-            m.d.sync += drain.eq(Mux(self.capture_west, total, self.drain_north))
+        with m.If(self.last_west | self.accept_west):
+            m.d.sync += drain.eq(Mux(self.last_west, following, self.drain_north))
         m.d.comb += self.drain_south.eq(drain)
 
-        m.d.sync += [
-            self.first_east.eq(self.first_west),
-            self.capture_east.eq(self.capture_west),
-            self.accept_east.eq(self.accept_west),
-        ]
+        m.d.sync += [self.last_east.eq(self.last_west), self.accept_east.eq(self.accept_west)]
         return m

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from siligrad.isa import DRAW_BITS, HEADER_LINE_0, AuxMode, Gate, Rounding
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.lfsr import Lfsr
+from siligrad_hdl.multiplexer import multiplexer
 
 __all__ = ["EPILOGUE_FIELDS", "Epilogue", "EpilogueControl", "EpilogueLane"]
 
@@ -60,7 +61,10 @@ class _Shift:
     ) -> None:
         width = keep + unit * (steps - 1)
         bits = list(value[:width]) + [sign] * (width - len(value[:width]))
-        self.choices = [Cat(bits[step * unit : step * unit + keep]) for step in range(steps)]
+        self.kept = multiplexer(
+            amount, [Cat(bits[step * unit : step * unit + keep]) for step in range(steps)]
+        )
+        """The bits that are kept."""
         below: Value = Const(0, 1)
         above: Value = Const(0, 1)
         for step in range(steps - 1):
@@ -68,19 +72,10 @@ class _Shift:
             highest = Cat(bits[keep + step * unit : keep + (step + 1) * unit])
             below |= (amount > step) & lowest.any()
             above |= (amount <= step) & Mux(sign, ~highest.all(), highest.any())
-        self.amount = amount
         self.lost_below = below
         """Whether a bit that was dropped from the low end is set."""
         self.lost_above = above
         """Whether a bit that was dropped from the high end differs from the sign."""
-
-    def assign(self, m: Module, kept: Signal) -> None:
-        """Let the register `kept` take the bits that are kept."""
-        with m.Switch(self.amount):
-            for step, choice in enumerate(self.choices):
-                # The last one is also for amounts that do not exist.
-                with m.Case(step) if step < len(self.choices) - 1 else m.Default():
-                    m.d.sync += kept.eq(choice)
 
 
 class EpilogueLane(wiring.Component):
@@ -178,12 +173,12 @@ class EpilogueLane(wiring.Component):
         s1_above = Signal(reset_less=True)
         s1_aux = Signal(signed(code), reset_less=True)
         s1_positive = Signal(reset_less=True)
-        shift.assign(m, s1_value)
         used = c0.aux_mode != AuxMode.NONE
         subtract = c0.aux_mode == AuxMode.SUBTRACT
         aux = Mux(used, self.aux, 0) ^ subtract.replicate(bits).as_signed()
         m.d.sync += [
             s1_sign.eq(sign),
+            s1_value.eq(shift.kept),
             s1_below.eq(shift.lost_below),
             s1_above.eq(shift.lost_above),
             s1_aux.eq(aux + subtract),
@@ -195,8 +190,8 @@ class EpilogueLane(wiring.Component):
         s2_value = Signal(keep + 3, reset_less=True)
         s2_below = Signal(reset_less=True)
         s2_above = Signal(reset_less=True)
-        shift.assign(m, s2_value)
         m.d.sync += [
+            s2_value.eq(shift.kept),
             s2_below.eq(s1_below | shift.lost_below),
             s2_above.eq(s1_above | shift.lost_above),
         ]
@@ -207,8 +202,8 @@ class EpilogueLane(wiring.Component):
         s3_value = Signal(keep, reset_less=True)
         s3_below = Signal(reset_less=True)
         s3_above = Signal(reset_less=True)
-        shift.assign(m, s3_value)
         m.d.sync += [
+            s3_value.eq(shift.kept),
             s3_below.eq(s2_below | shift.lost_below),
             s3_above.eq(s2_above | shift.lost_above),
         ]
@@ -230,20 +225,19 @@ class EpilogueLane(wiring.Component):
             s4_value.eq(s3_value ^ c3.negate.replicate(keep)),
             s4_above.eq(s3_above | (s3_value[-1] ^ s3_sign)),
             s4_negative.eq(s3_sign ^ c3.negate),
-            s4_carry.eq(one),
         ]
-        with m.Switch(c3.rounding):
-            with m.Case(Rounding.HALF_EVEN):
-                # half - 1 + (1 if odd or something was dropped), and the one of the negation: in
-                # one carry, since the latter is there only if nothing was dropped.
-                m.d.sync += s4_addend.eq(Mux(one, half, half - 1))
-                m.d.sync += s4_carry.eq(s3_below | odd)
-            with m.Case(Rounding.STOCHASTIC):
-                m.d.sync += s4_addend.eq(lfsr.state)
-            with m.Case(Rounding.FLOOR):
-                m.d.sync += s4_addend.eq(0)
-            with m.Case(Rounding.HALF_UP):
-                m.d.sync += s4_addend.eq(half)
+        addends = {
+            # half - 1 + (1 if odd or something was dropped), and the one of the negation: both in
+            # one carry, since the latter is there only if nothing was dropped.
+            Rounding.HALF_EVEN: Mux(one, half, half - 1),
+            Rounding.STOCHASTIC: lfsr.state[:_FRACTION],
+            Rounding.FLOOR: Const(0, _FRACTION),
+            Rounding.HALF_UP: Const(half, _FRACTION),
+        }
+        m.d.sync += [
+            s4_addend.eq(multiplexer(c3.rounding, [addends[item] for item in Rounding])),
+            s4_carry.eq(Mux(c3.rounding == Rounding.HALF_EVEN, s3_below | odd, one)),
+        ]
         s4_aux = delayed(m, s3_aux, 1, name="s4_aux").as_signed()
 
         # 5
@@ -264,16 +258,14 @@ class EpilogueLane(wiring.Component):
         lowest = top.all() & ~s5_value[: bits - 1].any()
         clipped = outside | lowest
         kept = Mux(outside, (~s5_negative).replicate(bits - 1), s5_value[: bits - 1])
+        zeros = {
+            Gate.NONE: Const(0, 1),
+            Gate.RELU: s5_negative,
+            Gate.MASK: ~s5_positive,
+            Gate.HINGE: s5_positive ^ s5_negative,
+        }
         zero = Signal()
-        with m.Switch(c5.gate):
-            with m.Case(Gate.NONE):
-                m.d.comb += zero.eq(0)
-            with m.Case(Gate.RELU):
-                m.d.comb += zero.eq(s5_negative)
-            with m.Case(Gate.MASK):
-                m.d.comb += zero.eq(~s5_positive)
-            with m.Case(Gate.HINGE):
-                m.d.comb += zero.eq(s5_positive ^ s5_negative)
+        m.d.comb += zero.eq(multiplexer(c5.gate, [zeros[item] for item in Gate]))
         result = Signal(signed(bits), reset_less=True)
         saturated = Signal()
         m.d.sync += [

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
+from enum import IntEnum
+
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["OperandControl", "OperandSelect"]
+from siligrad_hdl.multiplexer import multiplexer
+
+__all__ = ["ASource", "OperandControl", "OperandSelect"]
+
+
+class ASource(IntEnum):
+    """Where an element of A comes from."""
+
+    ZERO = 0
+    X = 1
+    E = 2
+    ONE = 3
 
 
 class OperandControl(data.StructLayout):
-    """Where the operands of a cycle come from. With no source of A, or of B, its operands are zero.
+    """Where the operands of a cycle come from. Without a source they are zero.
 
     Members
     -------
-    a_x, a_e, b_w, b_e : :class:`1`
-        A comes from X, from E; B comes from W, from E.
-    ones : :class:`operand_bits`
-        The code of the ones that are fed as A: zero when they are not.
-    ones_rows : :class:`array`
-        Rows of the array that are fed ones.
+    a : an :class:`ASource` for each lane
+        Where an element of A comes from.
+    one : :class:`operand_bits`
+        The code of a one.
+    b_w, b_e : :class:`1`
+        B comes from W, from E.
     aux_x, aux_w : :class:`1`
         The auxiliary operand comes from X, from W; else from E.
     """
 
     def __init__(self, *, array: int, operand_bits: int) -> None:
         super().__init__({
-            "a_x": 1,
-            "a_e": 1,
+            "a": data.ArrayLayout(2, array),
+            "one": operand_bits,
             "b_w": 1,
             "b_e": 1,
-            "ones": operand_bits,
-            "ones_rows": array,
             "aux_x": 1,
             "aux_w": 1,
         })
@@ -82,21 +93,15 @@ class OperandSelect(wiring.Component):
         m = Module()
         control = self.control
 
-        def gated(value: Value, enable: Value) -> Value:
-            return Mux(enable, value, Const(0, self.operand_bits))
-
+        zero = Const(0, self.operand_bits)
         for lane in range(self.array):
             x, w, e = self.x[lane], self.w[lane], self.e[lane]
             a = Signal(signed(self.operand_bits), name=f"a_{lane}", reset_less=True)
             b = Signal(signed(self.operand_bits), name=f"b_{lane}", reset_less=True)
             aux = Signal(signed(self.operand_bits), name=f"aux_{lane}", reset_less=True)
             m.d.sync += [
-                a.eq(
-                    gated(x, control.a_x)
-                    | gated(e, control.a_e)
-                    | gated(control.ones, control.ones_rows[lane])
-                ),
-                b.eq(gated(w, control.b_w) | gated(e, control.b_e)),
+                a.eq(multiplexer(control.a[lane], [zero, x, e, control.one])),
+                b.eq(Mux(control.b_w, w, zero) | Mux(control.b_e, e, zero)),
                 aux.eq(Mux(control.aux_x, x, Mux(control.aux_w, w, e))),
             ]
             m.d.comb += [self.a[lane].eq(a), self.b[lane].eq(b), self.aux[lane].eq(aux)]

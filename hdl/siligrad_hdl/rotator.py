@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from siligrad_hdl.delay import delayed
+from siligrad_hdl.multiplexer import multiplexer
 
 __all__ = ["Rotator"]
 
@@ -61,17 +62,10 @@ class Rotator(wiring.Component):
                 for lane in range(n)
             ]
             unit = 4**rank  # what one more of the two lowest bits that are left is worth
-            with m.Switch(amount[:2]):
-                for steps in range(-(-n // unit) if n < 4 * unit else 4):
-                    with m.Case(steps):
-                        m.d.sync += [
-                            register.eq(lanes[(lane + steps * unit) % n])
-                            for lane, register in enumerate(registers)
-                        ]
-                with m.Default():  # amounts that do not exist
-                    m.d.sync += [
-                        register.eq(lane) for lane, register in zip(lanes, registers, strict=True)
-                    ]
+            steps = min(4, -(-n // unit))
+            for lane, register in enumerate(registers):
+                choices = [lanes[(lane + step * unit) % n] for step in range(steps)]
+                m.d.sync += register.eq(multiplexer(amount[:2], choices))
             lanes = list(registers)
             if rank + 1 < self.latency:
                 amount = delayed(m, amount[2:], 1, name=f"amount_{rank}")

@@ -10,7 +10,7 @@ from siligrad.isa import HEADER_LINE_0, HEADER_LINES, LINE_BITS, Gate, Memory, P
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.epilogue import EPILOGUE_FIELDS, EpilogueControl
 from siligrad_hdl.fetch import Fetch
-from siligrad_hdl.operands import OperandControl
+from siligrad_hdl.operands import ASource, OperandControl
 from siligrad_hdl.retire import TileQueue
 from siligrad_hdl.scratchpad import TileRequest
 from siligrad_hdl.stream import Stream
@@ -58,8 +58,8 @@ class Sequencer(wiring.Component):
         What to read from X, W and E in this cycle.
     operands : :py:`Out(OperandControl)`
         What to choose of what was read, in the cycle in which it has been read.
-    first, last : :py:`Out(1)`
-        The operands that are at the array in this cycle are the first or last of a tile.
+    last : :py:`Out(1)`
+        The operands that are at the array in this cycle are the last of a tile.
     epilogue : :py:`Out(EpilogueControl)`
         For the row of sums whose column 0 is at the epilogue in this cycle.
     write_request, write_enable : :py:`Out(TileRequest)`, :py:`Out(3)`
@@ -95,7 +95,6 @@ class Sequencer(wiring.Component):
             "line": In(LINE_BITS),
             "requests": Out(request).array(len(Memory)),
             "operands": Out(OperandControl(array=array, operand_bits=operand_bits)),
-            "first": Out(1),
             "last": Out(1),
             "epilogue": Out(EpilogueControl()),
             "write_request": Out(request),
@@ -246,36 +245,58 @@ class Sequencer(wiring.Component):
 
         # What becomes of what they have read.
         reading = timing.read - 1
-        sources = Cat(
-            stream.issued & ~term.ones & ~term.a_e,
-            stream.issued & ~term.ones & term.a_e,
-            stream.issued & ~term.b_e,
-            stream.issued & term.b_e,
-            aux_reads[Memory.X],
-            aux_reads[Memory.W],
+        sources = delayed(
+            m,
+            Cat(
+                stream.issued & ~term.b_e,
+                stream.issued & term.b_e,
+                aux_reads[Memory.X],
+                aux_reads[Memory.W],
+            ),
+            reading,
+            name="sources",
+            reset=True,
         )
-        sources = delayed(m, sources, reading, name="sources", reset=True)
-        ones = Cat(stream.issued & term.ones, term.ones_shift, term.rows)
-        ones = delayed(m, ones, reading - 1, name="ones", reset=True)
-        ones_fed, ones_shift, ones_rows = ones[0], ones[1:5], ones[5:]
-        ones_code = Signal(self.operand_bits)
-        ones_mask = Signal(n)
-        m.d.sync += [
-            ones_code.eq(Mux(ones_fed, Const(1, 1) << ones_shift, 0)),
-            ones_mask.eq(Cat(ones_rows > row for row in range(n))),
-        ]
         m.d.comb += [
-            self.operands.a_x.eq(sources[0]),
-            self.operands.a_e.eq(sources[1]),
-            self.operands.b_w.eq(sources[2]),
-            self.operands.b_e.eq(sources[3]),
-            self.operands.ones.eq(ones_code),
-            self.operands.ones_rows.eq(ones_mask),
-            self.operands.aux_x.eq(sources[4]),
-            self.operands.aux_w.eq(sources[5]),
-            self.first.eq(delayed(m, stream.first, timing.read, name="first", reset=True)),
-            self.last.eq(ended[timing.read]),
+            self.operands.b_w.eq(sources[0]),
+            self.operands.b_e.eq(sources[1]),
+            self.operands.aux_x.eq(sources[2]),
+            self.operands.aux_w.eq(sources[3]),
         ]
+        # Ones are decoded on the way, and fed to some of the lanes only.
+        feeds = delayed(
+            m,
+            Cat(stream.issued, term.ones, term.a_e, term.ones_shift, term.rows),
+            reading - 1,
+            name="feeds",
+            reset=True,
+        )
+        issued, feeds_ones, feeds_e, ones_shift, rows = (
+            feeds[0],
+            feeds[1],
+            feeds[2],
+            feeds[3:7],
+            feeds[7:],
+        )
+        one = Signal(self.operand_bits)
+        m.d.sync += one.eq(Const(1, 1) << ones_shift)
+        m.d.comb += self.operands.one.eq(one)
+        for lane in range(n):
+            source = Signal(2, name=f"source_{lane}")
+            with m.If(~issued | (feeds_ones & (rows <= lane))):
+                m.d.sync += source.eq(ASource.ZERO)
+            with m.Elif(feeds_ones):
+                m.d.sync += source.eq(ASource.ONE)
+            with m.Elif(feeds_e):
+                m.d.sync += source.eq(ASource.E)
+            with m.Else():
+                m.d.sync += source.eq(ASource.X)
+            m.d.comb += self.operands.a[lane].eq(source)
+
+        # A tile ends at the array; a start ends what there was before, should it have been cut off
+        # by a reset.
+        starts = delayed(m, start, 1, name="starts", reset=True)
+        m.d.comb += self.last.eq(ended[timing.read] | starts)
 
         # What becomes of the sums.
         m.d.comb += self.epilogue.valid.eq(epilogue.active)

@@ -70,8 +70,6 @@ class Stream(wiring.Component):
         A term is issued in this cycle.
     term : :py:`Out(StreamTerm)`
         The term.
-    first : :py:`Out(1)`
-        This cycle is the first of a tile.
     last : :py:`Out(1)`
         This cycle is the last of a tile.
     """
@@ -88,7 +86,6 @@ class Stream(wiring.Component):
             "delay_load": In(1),
             "issued": Out(1),
             "term": Out(StreamTerm(array=array, address_bits=address_bits)),
-            "first": Out(1),
             "last": Out(1),
         })
 
@@ -125,7 +122,6 @@ class Stream(wiring.Component):
         with m.Elif(ready & waiting):
             m.d.sync += delay_left.eq(delay_left - 1)
 
-        m.d.sync += self.first.eq(self.take & segment.first_of_tile)
         with m.If(self.take):
             m.d.sync += [
                 active.eq(1),

@@ -27,7 +27,7 @@ def test_rows_of_products_drain_bottom_up_while_the_next_tile_accumulates(array:
     shapes += [
         (int(rng.integers(1, 3 * array)), array, int(rng.integers(0, 2 * array))) for _ in range(8)
     ]
-    schedule: list[tuple[NDArray[np.int64], NDArray[np.int64], int, int]] = []
+    schedule: list[tuple[NDArray[np.int64], NDArray[np.int64], int]] = []
     expected: dict[tuple[int, int], int] = {}
     idle = np.zeros(array, dtype=np.int64)
     for terms, pad, gap in shapes:
@@ -35,10 +35,10 @@ def test_rows_of_products_drain_bottom_up_while_the_next_tile_accumulates(array:
         b = rng.integers(-127, 128, (terms, array))
         for term in range(terms):
             end = term == terms - 1 and pad == 0
-            schedule.append((a[term], b[term], int(term == 0), int(end)))
+            schedule.append((a[term], b[term], int(end)))
         for cycle in range(pad):
             noise = rng.integers(-127, 128, array)
-            schedule.append((idle, noise, 0, int(cycle == pad - 1)))
+            schedule.append((idle, noise, int(cycle == pad - 1)))
         last = len(schedule) - 1
         tile = a.T @ b
         for distance, row in enumerate(reversed(range(array))):
@@ -46,16 +46,15 @@ def test_rows_of_products_drain_bottom_up_while_the_next_tile_accumulates(array:
                 at = last + dut.latency + column + distance
                 expected[at, column] = int(tile[row, column])
         for _ in range(gap):
-            schedule.append((idle, rng.integers(-127, 128, array), 0, 0))
+            schedule.append((idle, rng.integers(-127, 128, array), 0))
 
     async def bench(ctx: Any) -> None:
         checked = 0
         for cycle in range(len(schedule) + dut.latency + 2 * array):
-            a, b, first, last = schedule[cycle] if cycle < len(schedule) else (idle, idle, 0, 0)
+            a, b, last = schedule[cycle] if cycle < len(schedule) else (idle, idle, 0)
             for lane in range(array):
                 ctx.set(dut.a[lane], int(a[lane]))
                 ctx.set(dut.b[lane], int(b[lane]))
-            ctx.set(dut.first, first)
             ctx.set(dut.last, last)
             for column in range(array):
                 if (cycle, column) in expected:
