@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import siligrad_hdl
+from siligrad_cli.main import main
+
+SMALL = ["--array", "4", "--hidden", "8", "--steps", "1", "--device", "pysim"]
+KEYS = [
+    "seed",
+    "array",
+    "device",
+    "steps",
+    "float_accuracy",
+    "integer_accuracy",
+    "rtl_accuracy",
+    "words_compared",
+    "words_different",
+    "cycles_predicted",
+    "cycles_measured",
+    "utilisation",
+]
+
+
+def run(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with packages from `path` before all others."""
+    environment = dict(os.environ)
+    if path is not None:
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
+    return subprocess.run(
+        [sys.executable, "-m", "siligrad_cli.main", "demo", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_demo_finds_hardware_and_reference_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", *SMALL, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(KEYS) <= set(report)
+    assert report["words_different"] == 0
+    assert report["words_compared"] > 4 * 256 * 3  # a training step and ten inferences
+    assert report["cycles_measured"] == report["cycles_predicted"] > 0
+    assert report["inference_cycles_measured"] == report["inference_cycles_predicted"] > 0
+    assert re.search(r"^words different +0$", printed, re.MULTILINE)
+    assert "7 instructions" in printed
+    assert (tmp_path / "loss.svg").read_text().startswith("<?xml")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["loss.svg", "report.json"]
+
+
+def test_json_is_all_that_json_prints_and_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    first, second = (run(*SMALL, "--json", "--seed", "3", "--output", str(tmp_path)) for _ in "ab")
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    report = json.loads(first.stdout)
+    assert (report["seed"], report["array"], report["device"], report["steps"]) == (3, 4, "pysim", 1)
+    assert (tmp_path / "report.json").read_text() == first.stdout
+
+
+# A broken machine: the file, what it says, what it is made to say, and what the demo says of it.
+BROKEN = {
+    "a rounding constant": (
+        "epilogue.py",
+        "s4_addend.eq(Mux(one, half, half - 1))",
+        "s4_addend.eq(Mux(one, half, half))",
+        "training step 0: ",
+    ),
+    "an off-by-one in the sequencer": (
+        "stream.py",
+        "with m.If(term.index == n - 1):",
+        "with m.If(term.index == n - 2):",
+        "training step 0: relu 0 (x = np.maximum(x @ W + b, 0))[",
+    ),
+    "a cycle too many": (
+        "fetch.py",
+        "self.delay.eq(header_0.delay - 1)",
+        "self.delay.eq(header_0.delay)",
+        "training step 0: the cycle counter is",
+    ),
+    "a stuck mask": (
+        "epilogue.py",
+        "zero.eq(~s5_positive)",
+        "zero.eq(0)",
+        "training step 0: masked 2 (x = np.maximum(x @ W + b, 0), backward)[",
+    ),
+    "a run that never ends": (
+        "stream.py",
+        "self.last.eq(ends & last_of_tile)",
+        "self.last.eq(0)",
+        "pysim",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_broken_hardware_is_found_and_named(fault: str, tmp_path: Path) -> None:
+    file, right, wrong, found = BROKEN[fault]
+    assert siligrad_hdl.__file__ is not None
+    broken = tmp_path / "siligrad_hdl"
+    shutil.copytree(Path(siligrad_hdl.__file__).parent, broken)
+    text = (broken / file).read_text()
+    assert text.count(right) == 1
+    (broken / file).write_text(text.replace(right, wrong))
+    done = run(*SMALL, "--output", str(tmp_path / "out"), path=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"siligrad: {found}")
+    if "[" in found:
+        assert "memory" in line
+        assert "must be" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "abacus"], "there is no device 'abacus'; installed devices: "),
+        (["--device", "reference"], "the demo compares a device with the reference"),
+    ],
+)
+def test_a_wrong_device_is_one_line(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"siligrad: {message}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--array", "17"], "--array: invalid choice"),
+        (["--steps", "0"], "--steps: must be at least 1, not 0"),
+        (["--hidden", "many"], "--hidden: invalid"),
+    ],
+)
+def test_a_wrong_option_says_which(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_help_lists_the_options() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for option in ("--array", "--steps", "--device", "--seed", "--hidden", "--json", "--output"):
+        assert option in done.stdout
