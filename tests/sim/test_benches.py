@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from amaranth.hdl import Cat, Module, Mux, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from siligrad.isa import Rounding
+import siligrad as sg
+import siligrad.numpy as snp
+from siligrad.isa import Geometry, Instruction, Rounding, encode_program
+from siligrad.program import Program
+from siligrad_hdl.accelerator import Accelerator, to_verilog
 from siligrad_hdl.array import SystolicArray
 from siligrad_hdl.cell import ProcessingElement
 from siligrad_hdl.epilogue import Epilogue
 from siligrad_hdl.lfsr import Lfsr
 from siligrad_hdl.scratchpad import SkewedMemory, SkewedWriter, TileRequest
 from siligrad_sim.bench_runner import BenchFailed, Simulator, run_bench
+from siligrad_sim.benches.programs import (
+    Contents,
+    Step,
+    draw_words,
+    random_program,
+    training_step,
+)
+from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
+from siligrad_sim.reference import ReferenceDevice
 
 
 class WrittenMemory(wiring.Component):  # type: ignore[misc]  # Amaranth has no types
@@ -240,3 +257,150 @@ def test_a_broken_component_fails_its_bench_in_a_named_cycle(
 def test_a_broken_memory_fails_its_bench_in_a_named_cycle(fault: str) -> None:
     with pytest.raises(BenchFailed, match=r"cycle \d+: lane \d of Request\(.* -?\d+, want -?\d+"):
         memory(3, 13).run("icarus", fault=fault)
+
+
+def run_accelerator(
+    step: Step,
+    simulator: Simulator,
+    *,
+    component: object = None,
+    tests: list[str] | None = None,
+    **parameters: Any,
+) -> list[str]:
+    return run_bench(
+        Accelerator(step.geometry) if component is None else component,
+        "siligrad_sim.benches.accelerator",
+        simulator=simulator,
+        parameters={
+            "geometry": asdict(step.geometry),
+            "lines": [f"{line:x}" for line in encode_program(step.instructions)],
+            **parameters,
+        },
+        tests=tests,
+    )
+
+
+CONTENTS: list[Contents] = ["zeros", "largest", "random", "coarse"]
+
+
+SHARED = Geometry(array=3, x_depth=36, w_depth=36, e_depth=36, program_depth=40)
+"""One accelerator for the programs of several tests, to build only once."""
+
+
+def small_step(n: int, operand_bits: int = 16) -> Step:
+    return training_step(
+        n,
+        batch=n + 1,
+        inputs=n + 2,
+        hidden=2 * n - 1,
+        outputs=n - 1,
+        operand_bits=operand_bits,
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "simulator"),
+    [
+        pytest.param(small_step(2, operand_bits=8), "icarus", id="2-8-icarus"),
+        pytest.param(replace(small_step(3), geometry=SHARED), "icarus", id="3-16-icarus"),
+        pytest.param(replace(small_step(3), geometry=SHARED), "verilator", id="3-16-verilator"),
+    ],
+)
+def test_the_accelerator_passes_its_bench(step: Step, simulator: Simulator) -> None:
+    assert len(run_accelerator(step, simulator)) == 8
+
+
+def test_an_accelerator_with_a_wrong_rounding_constant_fails_its_bench() -> None:
+    step = small_step(2)
+    verilog = to_verilog(step.geometry, name="top")
+    right, wrong = "16'h8000 : 16'h7fff", "16'h8000 : 16'h8000"
+    assert verilog.count(right) == 2  # in each lane: what is added to round half to even
+    with pytest.raises(BenchFailed, match=r"cycle \d+: word \d of bank \d of X -?\d+, want -?\d+"):
+        run_accelerator(step, "icarus", component=verilog.replace(right, wrong))
+
+
+def predict(params: Any, x: Any) -> Any:
+    (w1, b1), (w2, b2) = params
+    return snp.maximum(x @ w1 + b1, 0) @ w2 + b2
+
+
+def loss(params: Any, x: Any, y: Any) -> Any:
+    margin = snp.maximum(1 - y * predict(params, x), 0)
+    return snp.mean(snp.sum(margin**2, axis=1))
+
+
+def descend(params: Any, x: Any, y: Any) -> Any:
+    grads = sg.grad(loss)(params, x, y)
+    pairs = zip(params, grads, strict=True)
+    return [(w - 0.125 * dw, b - 0.125 * db) for (w, b), (dw, db) in pairs]
+
+
+def compiled_step() -> tuple[Program, ReferenceDevice]:
+    """Compile a training step; return it with a device that is about to run it."""
+    rng = np.random.default_rng(0)
+    params = [
+        (rng.normal(0, 0.5, (5, 4)), rng.normal(0, 0.1, 4)),
+        (rng.normal(0, 0.5, (4, 2)), np.zeros(2)),
+    ]
+    x, y = rng.random((4, 5)), rng.choice([-1.0, 1.0], (4, 2))
+    target = sg.Target(
+        array=SHARED.array,
+        x_depth=SHARED.x_depth,
+        w_depth=SHARED.w_depth,
+        e_depth=SHARED.e_depth,
+        program_depth=SHARED.program_depth,
+    )
+    program = sg.compile(descend, params, x, y, target=target, donate=0)
+    assert program.geometry == SHARED
+    device = ReferenceDevice(program.geometry)
+    device.load(program, seed=1)
+    device.write("x", x)
+    device.write("y", y)
+    return program, device
+
+
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+def test_the_accelerator_executes_a_compiled_training_step(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    program, device = compiled_step()
+    words = tmp_path / "words.npz"
+    contents: dict[str, Any] = {memory.name: held for memory, held in device.dump().items()}
+    np.savez(words, **contents)
+    step = Step(program.geometry, list(program.instructions))
+    tests = ["runs_the_program"]
+    ran = run_accelerator(step, simulator, tests=tests, words=str(words))
+    assert len(ran) == 4
+
+
+def assert_references_agree(device: ReferenceDevice, instructions: list[Instruction]) -> None:
+    """Run `instructions` on the reference and on the benches' machine, from the same state."""
+    geometry = device.geometry
+    machine = Machine(geometry)
+    machine.lanes = [Lane(state) for state in device.read_lfsr()]
+    for memory, words in device.dump().items():
+        machine.words[memory][:] = words
+    device.write_lines(encode_program(instructions))
+    assert device.execute(1 << 30) == busy_cycles(instructions, geometry.array)
+    machine.run(instructions)
+    for memory, words in device.dump().items():
+        np.testing.assert_array_equal(words, machine.words[memory])
+    assert device.read_lfsr() == tuple(lane.state for lane in machine.lanes)
+    assert device.read_saturations(len(instructions)) == tuple(machine.saturations)
+
+
+def test_both_references_agree_on_a_compiled_training_step() -> None:
+    program, device = compiled_step()
+    assert_references_agree(device, list(program.instructions))
+
+
+@given(n=st.integers(2, 8), seed=st.integers(0, 2**32 - 1), contents=st.sampled_from(CONTENTS))
+@settings(deadline=None, max_examples=40)
+def test_both_references_agree_on_random_programs(n: int, seed: int, contents: Contents) -> None:
+    rng = np.random.default_rng(seed)
+    geometry = Geometry(array=n, x_depth=8 * n, w_depth=7 * n + 1, e_depth=9 * n)
+    device = ReferenceDevice(geometry)
+    for memory, words in draw_words(rng, geometry, contents).items():
+        device.write_words(memory, 0, words)
+    device.write_lfsr(rng.integers(1, 1 << 32, n).tolist())
+    assert_references_agree(device, random_program(rng, geometry, 6))

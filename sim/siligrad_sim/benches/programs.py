@@ -25,8 +25,9 @@ from siligrad.timing import Timeline
 
 __all__ = ["Contents", "Step", "draw_words", "random_program", "scheduled", "training_step"]
 
-Contents = Literal["zeros", "largest", "random", "usual"]
-"""What memories hold: zeros, codes of the largest magnitude, any codes, codes as in a network."""
+Contents = Literal["zeros", "largest", "random", "coarse"]
+"""What memories hold: zeros, codes of the largest magnitude, any codes, or moderate codes with few
+significant bits, whose sums saturate seldom and lie half-way between two results often."""
 
 
 def scheduled(instructions: Sequence[Instruction], geometry: Geometry) -> list[Instruction]:
@@ -57,7 +58,8 @@ def draw_words(
         elif contents == "random":
             words = rng.integers(-limit, limit + 1, shape)
         else:
-            words = np.clip(np.rint(rng.normal(0, limit / 8, shape)), -limit, limit)
+            step = 1 << geometry.operand_bits // 2 - 2
+            words = np.clip(np.rint(rng.normal(0, limit / 8 / step, shape)) * step, -limit, limit)
         result[memory] = words.astype(np.int32)
     return result
 
