@@ -275,6 +275,8 @@ def _structure_from_json(item: Any) -> tree.Structure:
         return tree.LEAF
     if item is None:
         return tree.Structure(type(None))
+    if not isinstance(item, dict):
+        raise ImageError(f"{item!r} says nothing of how arrays are nested")
     ((kind, children),) = item.items()
     if kind == "dict":
         keys = tuple(key for key, _ in children)

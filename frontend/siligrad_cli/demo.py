@@ -30,8 +30,10 @@ from siligrad_sim.reference import ReferenceDevice
 __all__ = ["Report", "add_parser", "run_demo"]
 
 BATCH = 16
-HOST_EPOCHS = 25
-RATE = 2.0**-4
+RATE = 2.0**-5
+HOST_EPOCHS = {RATE: 30, RATE / 4: 10}
+"""Epochs on the host at each learning rate, in order."""
+
 STEPS = {"verilator": 300, "pysim": 3}
 """Steps on the hardware where nobody says otherwise; a device not listed takes the last."""
 
@@ -62,10 +64,10 @@ def loss(params: Any, x: Any, y: Any) -> Any:
     return np.mean(np.sum(margin**2, axis=1))
 
 
-def step(params: Any, x: Any, y: Any) -> Any:
+def step(params: Any, x: Any, y: Any, rate: float = RATE) -> Any:
     """Return the parameters after one step of gradient descent."""
     grads = sg.grad(loss)(params, x, y)
-    return [(W - RATE * dW, b - RATE * db) for (W, b), (dW, db) in zip(params, grads, strict=True)]
+    return [(W - rate * dW, b - rate * db) for (W, b), (dW, db) in zip(params, grads, strict=True)]
 
 
 @dataclass
@@ -134,7 +136,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="verilator, pysim or another installed device (default: the fastest that works here)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    parser.add_argument("--seed", type=_natural, default=0, help="of everything random (default 0)")
     parser.add_argument(
         "--hidden", type=_positive, default=32, metavar="H", help="hidden units (default 32)"
     )
@@ -149,6 +151,13 @@ def add_parser(commands: Any) -> None:
         help="where report.json and the picture go (default build/demo)",
     )
     parser.set_defaults(run=_command)
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -215,7 +224,7 @@ def run_demo(
     trained = _train(start, data.train_images, targets, rng)
     float_accuracy = metrics.accuracy(predict(trained, data.test_images), data.test_labels)
     say(
-        f"float    {data.inputs}-{hidden}-{data.classes}, {HOST_EPOCHS} epochs: "
+        f"float    {data.inputs}-{hidden}-{data.classes}, {sum(HOST_EPOCHS.values())} epochs: "
         f"{float_accuracy:.2%} of test images"
     )
 
@@ -300,8 +309,10 @@ def _batches(rng: numpy.random.Generator, count: int) -> Iterator[NDArray[numpy.
 
 
 def _progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    from tqdm import tqdm  # noqa: PLC0415  optional
-
+    try:
+        from tqdm import tqdm  # noqa: PLC0415  optional
+    except ImportError:
+        return items
     bar: Iterable[Item] = tqdm(
         items, desc=what, total=total, file=sys.stderr, disable=None, leave=False
     )
@@ -311,11 +322,12 @@ def _progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
 def _train(
     params: Params, images: NDArray[Any], targets: NDArray[Any], rng: numpy.random.Generator
 ) -> Params:
-    steps = HOST_EPOCHS * (len(images) // BATCH)
+    epoch = len(images) // BATCH
+    rates = [rate for rate, epochs in HOST_EPOCHS.items() for _ in range(epochs * epoch)]
     batches = _batches(rng, len(images))
-    for _ in _progress(range(steps), "training on the host", steps):
+    for rate in _progress(rates, "training on the host", len(rates)):
         batch = next(batches)
-        params = step(params, images[batch], targets[batch])
+        params = step(params, images[batch], targets[batch], rate)
     return params
 
 

@@ -34,9 +34,10 @@ def run(*arguments: str, path: Path | None = None) -> subprocess.CompletedProces
     """Run the command line in a process of its own, with packages from `path` before all others."""
     environment = dict(os.environ)
     if path is not None:
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [str(path), *filter(None, [os.environ.get("PYTHONPATH")])]
-        )
+        environment["PYTHONPATH"] = os.pathsep.join([
+            str(path),
+            *filter(None, [os.environ.get("PYTHONPATH")]),
+        ])
     return subprocess.run(
         [sys.executable, "-m", "siligrad_cli.main", "demo", *arguments],
         env=environment,
@@ -69,7 +70,12 @@ def test_json_is_all_that_json_prints_and_the_same_for_the_same_seed(tmp_path: P
     assert first.returncode == second.returncode == 0, first.stderr
     assert first.stdout == second.stdout
     report = json.loads(first.stdout)
-    assert (report["seed"], report["array"], report["device"], report["steps"]) == (3, 4, "pysim", 1)
+    assert (report["seed"], report["array"], report["device"], report["steps"]) == (
+        3,
+        4,
+        "pysim",
+        1,
+    )
     assert (tmp_path / "report.json").read_text() == first.stdout
 
 
@@ -145,6 +151,7 @@ def test_a_wrong_device_is_one_line(arguments: list[str], message: str) -> None:
     [
         (["--array", "17"], "--array: invalid choice"),
         (["--steps", "0"], "--steps: must be at least 1, not 0"),
+        (["--seed", "-1"], "--seed: must be at least 0, not -1"),
         (["--hidden", "many"], "--hidden: invalid"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -102,6 +103,20 @@ def test_a_forged_image_is_refused_or_a_valid_program(at: int, change: int) -> N
     assert (
         program.cycles > 0
     )  # whatever was changed, it passed the same checks as a compiled program
+
+
+@pytest.mark.parametrize(
+    "structure", [[], 5, "a", {"list": 5}, {"set": []}, {"a": [], "b": []}, {}]
+)
+def test_a_structure_that_is_none_is_refused(structure: object) -> None:
+    at, size = struct.unpack_from("<II", IMAGE, 80)
+    metadata = json.loads(IMAGE[at : at + size])
+    metadata["result"]["structure"] = structure
+    text = json.dumps(metadata).encode()
+    image = bytearray(IMAGE[:at] + text)
+    struct.pack_into("<I", image, 84, len(text))
+    with pytest.raises(ImageError):
+        from_bytes(resealed(image))
 
 
 def test_a_foreign_or_a_newer_file_is_refused(tmp_path: Path) -> None:
