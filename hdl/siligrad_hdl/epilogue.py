@@ -226,18 +226,19 @@ class EpilogueLane(wiring.Component):
             s4_above.eq(s3_above | (s3_value[-1] ^ s3_sign)),
             s4_negative.eq(s3_sign ^ c3.negate),
         ]
-        addends = {
-            # half - 1 + (1 if odd or something was dropped), and the one of the negation: both in
-            # one carry, since the latter is there only if nothing was dropped.
-            Rounding.HALF_EVEN: Mux(one, half, half - 1),
-            Rounding.STOCHASTIC: lfsr.state[:_FRACTION],
-            Rounding.FLOOR: Const(0, _FRACTION),
-            Rounding.HALF_UP: Const(half, _FRACTION),
-        }
-        m.d.sync += [
-            s4_addend.eq(multiplexer(c3.rounding, [addends[item] for item in Rounding])),
-            s4_carry.eq(Mux(c3.rounding == Rounding.HALF_EVEN, s3_below | odd, one)),
-        ]
+        m.d.sync += s4_carry.eq(one)
+        with m.Switch(c3.rounding):
+            with m.Case(Rounding.HALF_EVEN):
+                # half - 1 + (1 if odd or something was dropped), and the one of the negation: in
+                # one carry, since the latter is there only if nothing was dropped.
+                m.d.sync += s4_addend.eq(Mux(one, half, half - 1))
+                m.d.sync += s4_carry.eq(s3_below | odd)
+            with m.Case(Rounding.STOCHASTIC):
+                m.d.sync += s4_addend.eq(lfsr.state)
+            with m.Case(Rounding.FLOOR):
+                m.d.sync += s4_addend.eq(0)
+            with m.Case(Rounding.HALF_UP):
+                m.d.sync += s4_addend.eq(half)
         s4_aux = delayed(m, s3_aux, 1, name="s4_aux").as_signed()
 
         # 5
@@ -258,14 +259,16 @@ class EpilogueLane(wiring.Component):
         lowest = top.all() & ~s5_value[: bits - 1].any()
         clipped = outside | lowest
         kept = Mux(outside, (~s5_negative).replicate(bits - 1), s5_value[: bits - 1])
-        zeros = {
-            Gate.NONE: Const(0, 1),
-            Gate.RELU: s5_negative,
-            Gate.MASK: ~s5_positive,
-            Gate.HINGE: s5_positive ^ s5_negative,
-        }
         zero = Signal()
-        m.d.comb += zero.eq(multiplexer(c5.gate, [zeros[item] for item in Gate]))
+        with m.Switch(c5.gate):
+            with m.Case(Gate.NONE):
+                m.d.comb += zero.eq(0)
+            with m.Case(Gate.RELU):
+                m.d.comb += zero.eq(s5_negative)
+            with m.Case(Gate.MASK):
+                m.d.comb += zero.eq(~s5_positive)
+            with m.Case(Gate.HINGE):
+                m.d.comb += zero.eq(s5_positive ^ s5_negative)
         result = Signal(signed(bits), reset_less=True)
         saturated = Signal()
         m.d.sync += [
