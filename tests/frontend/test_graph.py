@@ -348,9 +348,12 @@ def test_random_graphs_keep_their_bits(program: list[str], seed: int) -> None:
     derived = value_and_grad(function, has_aux=True)
     graph = trace(derived, x)
     with numpy.errstate(over="ignore", invalid="ignore"):
-        numpy.testing.assert_array_equal(
-            tree.flatten(simplify(graph)(x))[0][2], tree.flatten(derived(x))[0][2]
-        )
+        mine, theirs = tree.flatten(simplify(graph)(x))[0], tree.flatten(derived(x))[0]
+    for a, b in zip(mine, theirs, strict=True):
+        if "T" in program:  # numpy may sum in another order
+            numpy.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+        else:
+            numpy.testing.assert_array_equal(a, b)
 
 
 def test_a_node_is_compared_by_identity() -> None:

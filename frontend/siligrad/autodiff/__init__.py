@@ -6,6 +6,7 @@ from siligrad.autodiff.check import check_grads
 from siligrad.autodiff.graph import Argument, Graph, Node, trace
 from siligrad.autodiff.simplify import simplify
 from siligrad.autodiff.source import Source
+from siligrad.autodiff.static import Static, static
 from siligrad.autodiff.tracer import Primitive, Tracer, primitives, register
 from siligrad.autodiff.transforms import (
     grad,
@@ -26,6 +27,7 @@ __all__ = [
     "Node",
     "Primitive",
     "Source",
+    "Static",
     "Tracer",
     "check_grads",
     "grad",
@@ -36,6 +38,7 @@ __all__ = [
     "primitives",
     "register",
     "simplify",
+    "static",
     "stop_gradient",
     "trace",
     "value_and_grad",

@@ -380,13 +380,13 @@ def write(graph: Graph) -> str:
             labels[node] = f"%{len(lines)}"
             lines.append((f"{labels[node]} = {_call(node, labels)}", kind(node), _line_of(node)))
     arguments = ", ".join(f"{node.name}: {kind(node)}" for node in graph.inputs)
-    result = tree.unflatten(graph.out_tree, [_Label(labels[node]) for node in graph.outputs])
+    result = tree.unflatten(graph.out_tree, [Written(labels[node]) for node in graph.outputs])
     width = max((len(call) for call, _, _ in lines), default=0)
     body = [f"  {call:{width}}  {types}{line}" for call, types, line in lines]
     return "\n".join([f"{graph.name}({arguments}):", *body, f"  return {result}"])
 
 
-class _Label(str):
+class Written(str):
     """Text that is written without quotes inside a container."""
 
     __slots__ = ()

@@ -2,7 +2,8 @@
 
 One walk over the nodes rebuilds each from its simplified operands: constants are folded, equal
 nodes are shared, trivial algebra disappears, and what the outputs do not need is left out. Values
-stay the same to the last bit, except that ``x + 0`` keeps the sign of a negative zero.
+stay the same to the last bit, except that ``x + 0`` keeps the sign of a negative zero, and that
+numpy may sum a transposed array in another order after ``b + a`` has become the ``a + b`` before.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from siligrad.autodiff.graph import Graph, Node, constant, needed_by
 from siligrad.autodiff.tracer import primitives
 
-__all__ = ["simplify"]
+__all__ = ["Rewriter", "rewrite", "simplify"]
+
+Rule: TypeAlias = Callable[..., Node | None]
 
 _COMMUTATIVE = frozenset({"add", "multiply", "equal", "not_equal", "logical_and", "logical_or"})
 _SMALL = 1024  # bytes up to which constants are compared by value
@@ -35,7 +38,15 @@ def simplify(graph: Graph) -> Graph:
     * ``x * 1``, ``x / 1``, ``x + 0``, ``x - 0``, ``x ** 1``, ``-(-x)``, moves that move nothing
       and moves of moves are replaced by what they are.
     """
-    work = _Simplifier()
+    return rewrite(graph, _RULES)
+
+
+def rewrite(graph: Graph, rules: Mapping[str, Rule]) -> Graph:
+    """Rebuild a graph from its first node to its last with the given rules, and check it.
+
+    Shared nodes, folded constants and dropped broadcasts come with it.
+    """
+    work = Rewriter(rules)
     new: dict[Node, Node] = {}
     for node in graph.nodes:
         if node.primitive == "input":
@@ -52,24 +63,30 @@ def simplify(graph: Graph) -> Graph:
     return replace(graph, outputs=outputs, nodes=nodes).check()
 
 
-class _Simplifier:
-    """Makes nodes, each in its simplest form and only once."""
+class Rewriter:
+    """Makes nodes, each in its simplest form and only once.
 
-    def __init__(self) -> None:
+    ``rules`` has for some primitives a function ``(rewriter, operands, params, like)`` that returns
+    a simpler node than the primitive applied to ``operands``, or None.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        self.rules = rules
         self.known: dict[Any, Node] = {}
 
     def share(self, node: Node) -> Node:
         """Return the first node that is equal to ``node``."""
         if node.value is None:
-            operands = tuple(id(operand) for operand in node.inputs)
-            if node.primitive in _COMMUTATIVE:
-                operands = tuple(sorted(operands))
-            key: Any = (node.primitive, operands, tuple(sorted(node.params.items(), key=_first)))
+            key = _key(node.primitive, node.inputs, node.params)
         elif node.value.nbytes <= _SMALL:
             key = (node.dtype, node.shape, node.value.tobytes())
         else:
             key = id(node.value)
         return self.known.setdefault(key, node)
+
+    def existing(self, primitive: str, operands: tuple[Node, ...]) -> Node | None:
+        """Return the node of an operation without parameters if there is one already."""
+        return self.known.get(_key(primitive, operands, {}))
 
     def make(
         self, primitive: str, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
@@ -83,7 +100,7 @@ class _Simplifier:
         if all(operand.value is not None for operand in operands) and primitive != "broadcast_to":
             value = primitives[primitive].implementation(*(x.value for x in operands), **params)
             return self.share(constant(value, like.dtype, like.source))
-        rule = _RULES.get(primitive)
+        rule = self.rules.get(primitive)
         if rule is not None:
             simpler = rule(self, operands, params, like)
             if simpler is not None:
@@ -137,6 +154,13 @@ class _Simplifier:
         return operands
 
 
+def _key(primitive: str, operands: tuple[Node, ...], params: Mapping[str, Any]) -> Any:
+    ids = tuple(id(operand) for operand in operands)
+    if primitive in _COMMUTATIVE:
+        ids = tuple(sorted(ids))
+    return primitive, ids, tuple(sorted(params.items(), key=_first))
+
+
 def _first(item: tuple[str, Any]) -> str:
     return item[0]
 
@@ -153,7 +177,7 @@ def _neutral(left: float | None, right: float) -> Callable[..., Node | None]:
     """Return the rule of an operation with neutral elements on its left and right side."""
 
     def rule(
-        work: _Simplifier, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
+        work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
     ) -> Node | None:
         a, b = operands
         if _is(b, right):
@@ -164,25 +188,25 @@ def _neutral(left: float | None, right: float) -> Callable[..., Node | None]:
 
 
 def _negative(
-    work: _Simplifier, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
+    work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
 ) -> Node | None:
     return operands[0].inputs[0] if operands[0].primitive == "negative" else None
 
 
 def _power(
-    work: _Simplifier, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
+    work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
 ) -> Node | None:
     return _same(operands[0], like) if params["exponent"] == 1 else None
 
 
 def _identity(
-    work: _Simplifier, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
+    work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
 ) -> Node | None:
     return _same(operands[0], like)
 
 
 def _reshape(
-    work: _Simplifier, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
+    work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
 ) -> Node | None:
     (x,) = operands
     if x.shape == like.shape:
@@ -193,7 +217,7 @@ def _reshape(
 
 
 def _transpose(
-    work: _Simplifier, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
+    work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
 ) -> Node | None:
     (x,) = operands
     axes = params["axes"]
@@ -206,7 +230,7 @@ def _transpose(
 
 
 def _broadcast_to(
-    work: _Simplifier, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
+    work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
 ) -> Node | None:
     (x,) = operands
     if x.shape == like.shape:
@@ -219,7 +243,7 @@ def _broadcast_to(
     return None
 
 
-def _refill(work: _Simplifier, x: Node, like: Node) -> Node | None:
+def _refill(work: Rewriter, x: Node, like: Node) -> Node | None:
     """A move of an array that is filled with one scalar is another filled array."""
     if x.primitive == "broadcast_to" and x.inputs[0].shape == ():
         return work.move("broadcast_to", x.inputs[0], like, shape=like.shape)
@@ -227,12 +251,12 @@ def _refill(work: _Simplifier, x: Node, like: Node) -> Node | None:
 
 
 def _sum(
-    work: _Simplifier, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
+    work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node
 ) -> Node | None:
     return _same(operands[0], like) if params["axis"] == () else None
 
 
-_RULES: dict[str, Callable[..., Node | None]] = {
+_RULES: dict[str, Rule] = {
     "add": _neutral(0, 0),
     "subtract": _neutral(None, 0),
     "multiply": _neutral(1, 1),
