@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from siligrad import checkpoint as checkpoints
 from siligrad import tree
-from siligrad.autodiff import value_and_grad
+from siligrad.autodiff import static, value_and_grad
 from siligrad.errors import DataError, ShapeError, TrainingError
-from siligrad.optim import Optimizer
+from siligrad.optim import Optimizer, Schedule
 
 __all__ = ["Epoch", "Run", "batches", "fit"]
 
@@ -106,6 +106,7 @@ def fit(
     patience: int | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    eager: bool = False,
 ) -> Run:
     """Minimize ``loss(params, inputs, targets)`` over batches of the training data.
 
@@ -134,6 +135,10 @@ def fit(
         that it would have had without the interruption.
     progress : :class:`bool`
         Show a bar on a terminal when the package tqdm is installed.
+    eager : :class:`bool`
+        Call ``loss`` in every step. Otherwise the step is traced once and executed by
+        :func:`~siligrad.autodiff.static.static`, several times as fast: then ``loss`` must not draw
+        random numbers or depend on anything but its arguments.
 
     Raises
     ------
@@ -153,38 +158,87 @@ def fit(
         raise ShapeError(f"batch must be in 1 .. {count}, the number of examples, not {batch}")
     if patience is not None and evaluate is None:
         raise ValueError("patience needs evaluate, whose score it waits for")
-    params = tree.map(np.asarray, params)
-    now = _Progress(params, tree.map(np.asarray, optimizer.init(params)), params)
+    params = tree.map(np.array, params)
+    now = _Progress(params, tree.map(np.array, optimizer.init(params)), params)
     path = None if checkpoint is None else Path(checkpoint)
     run = _fingerprint(inputs, targets, optimizer, batch, seed)
     if path is not None and path.exists():
         now = _resume(path, now, run)
-    gradient = value_and_grad(loss)
-    rate_at = optimizer.rate if callable(optimizer.rate) else (lambda step: optimizer.rate)
-    kind = tree.flatten(params)[0][0].dtype
+    stepper = _Stepper(loss, optimizer, now, inputs, targets, batch, eager)
     per_epoch = count // batch
     with _Bar(epochs * per_epoch, progress) as advance:
         advance(len(now.history) * per_epoch, "")
         while len(now.history) < epochs and not _is_over(now.history, patience):
             number = len(now.history) + 1
-            params, state, total, rate = now.params, now.state, 0.0, kind.type(0)
+            total = 0.0
             for k, chosen in enumerate(batches(count, batch, seed, number)):
-                rate = kind.type(rate_at((number - 1) * per_epoch + k))
-                value, grads = gradient(params, inputs[chosen], targets[chosen])
+                value = stepper.step(chosen, (number - 1) * per_epoch + k)
                 if not math.isfinite(value):
-                    raise TrainingError(_not_finite(float(value), number, k, float(rate)))
-                params, state = optimizer.update(params, grads, state, rate)
-                total += float(value)
+                    raise TrainingError(_not_finite(value, number, k, stepper.rate))
+                total += value
                 advance(1, "")
+            params, state = tree.map(np.array, (stepper.params, stepper.state))
             score = None if evaluate is None else float(evaluate(params))
-            epoch = Epoch(number, total / per_epoch, float(rate), score)
+            epoch = Epoch(number, total / per_epoch, stepper.rate, score)
             better = not now.history or _merit(epoch) > max(map(_merit, now.history))
             best = params if better else now.best
-            now = replace(now, params=params, state=state, best=best, history=(*now.history, epoch))
+            now = _Progress(params, state, best, (*now.history, epoch))
             if path is not None:
                 _save(path, now, run)
             advance(0, _summary(epoch))
     return Run(now.best if patience is not None else now.params, now.history)
+
+
+class _Stepper:
+    """Parameters and optimizer state in arrays that every step overwrites."""
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        optimizer: Optimizer,
+        start: _Progress,
+        inputs: NDArray[Any],
+        targets: NDArray[Any],
+        batch: int,
+        eager: bool,
+    ) -> None:
+        self._data = (inputs, targets)
+        self._batch = [part[:batch].copy() for part in self._data]
+        self._rate_at = _schedule(optimizer)
+        self.params, self.state = tree.map(np.array, (start.params, start.state))
+        gradient = value_and_grad(loss)
+
+        def step(params: Any, state: Any, x: Any, y: Any, rate: Any) -> Any:
+            value, grads = gradient(params, x, y)
+            return *optimizer.update(params, grads, state, rate), value
+
+        # The rate has the type of the parameters: a wider one would widen them.
+        kinds = [leaf.dtype for leaf in tree.flatten(start.params)[0]]
+        self._kind = np.result_type(*kinds) if kinds else np.dtype(float)
+        self._rate = self._kind.type(self._rate_at(0))
+        self._step: Callable[..., Any] = step
+        if not eager:
+            example = (self.params, self.state, *self._batch, self._rate)
+            self._step = static(step, donate=(0, 1))(*example)
+
+    @property
+    def rate(self) -> float:
+        """The rate of the last step."""
+        return float(self._rate)
+
+    def step(self, chosen: NDArray[np.int64], number: int) -> float:
+        """Do step ``number`` with the chosen examples and return their loss before it."""
+        self._rate = self._kind.type(self._rate_at(number))
+        for part, space in zip(self._data, self._batch, strict=True):
+            np.take(part, chosen, axis=0, out=space, mode="clip")  # unlike "raise", without a copy
+        result = self._step(self.params, self.state, *self._batch, self._rate)
+        self.params, self.state, value = result
+        return float(value)
+
+
+def _schedule(optimizer: Optimizer) -> Schedule:
+    rate = optimizer.rate
+    return rate if callable(rate) else lambda step: rate
 
 
 def _is_over(history: tuple[Epoch, ...], patience: int | None) -> bool:

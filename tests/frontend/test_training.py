@@ -320,6 +320,14 @@ def test_the_same_seed_gives_the_same_bits(digits: Dataset) -> None:
     assert not same(small_fit(digits).params, small_fit(digits, seed=1).params)
 
 
+@pytest.mark.parametrize("optimizer", [optim.Sgd(2**-6), optim.Momentum(2**-7), optim.Adam(2**-8)])
+def test_planned_steps_are_eager_steps(digits: Dataset, optimizer: Any) -> None:
+    planned = small_fit(digits, optimizer=optimizer)
+    eager = small_fit(digits, optimizer=optimizer, eager=True)
+    assert same(planned.params, eager.params)
+    assert planned.history == eager.history
+
+
 def test_arguments_are_left_alone(digits: Dataset) -> None:
     params = nn.perceptron(numpy.random.default_rng(1), [64, 32, 10], dtype=numpy.float32)
     before = [(W.copy(), b.copy()) for W, b in params]
