@@ -155,14 +155,25 @@ def uses_aux(item: Instruction) -> bool:
     return item.aux_mode in (1, 2) or item.gate in (2, 3)
 
 
+@dataclass(frozen=True)
+class Access:
+    """A row or column of a tile that is read or written in a cycle."""
+
+    cycle: int
+    memory: int
+    tile: int
+    number: int
+    column: int
+
+
 @dataclass
 class TileTime:
     """When a tile does what."""
 
     end: int
     d: tuple[int, int]  # memory and address
-    terms: list[tuple[int, int, int]]  # cycle, memory, address
-    aux: list[tuple[int, int, int]]
+    reads: list[Access]
+    writes: list[Access]
 
 
 class Schedule:
@@ -173,6 +184,8 @@ class Schedule:
         rotate = -(-math.ceil(math.log2(n)) // 2)
         read = 4 + rotate
         drain = read + (n - 1) + 5
+        self.rotate = rotate
+        self.read = read
         self.aux = drain - read
         self.write = drain + 6 + (n - 1) + rotate
         self.tail = self.write + (n - 1) + 2
@@ -191,38 +204,42 @@ class Schedule:
         tiles = []
         for i in range(item.m_tiles):
             for j in range(item.p_tiles):
-                terms = []
+                reads = []
                 for s in item.segments:
                     for q in range(s.k):
+                        cycle, number = start + q, q % n
                         a = (s.a_base + i * s.a_m + q // n * s.a_k) % 2**16
                         b = (s.b_base + j * s.b_p + q // n * s.b_k) % 2**16
                         if not s.ones:
-                            terms.append((start + q, a_memory, a))
-                        terms.append((start + q, b_memory, b))
+                            reads.append(Access(cycle, a_memory, a, number, s.a_column))
+                        reads.append(Access(cycle, b_memory, b, number, s.b_column))
                     start += s.k + s.pad
                 end = start - 1
-                aux = []
-                if uses_aux(item):
-                    address = (item.aux_base + i * item.aux_m + j * item.aux_p) % 2**16
-                    aux = [(end + self.aux + r, aux_memory, address) for r in range(n)]
                 d = (item.d_base + i * item.d_m + j * item.d_p) % 2**16
-                tiles.append(TileTime(end, (item.destination, d), terms, aux))
+                aux = (item.aux_base + i * item.aux_m + j * item.aux_p) % 2**16
+                writes = []
+                for cycle, r in enumerate(reversed(range(n)), end):
+                    if uses_aux(item):
+                        at = cycle + self.aux
+                        reads.append(Access(at, aux_memory, aux, r, item.aux_column))
+                    at = cycle + self.write
+                    writes.append(Access(at, item.destination, d, r, item.d_column))
+                tiles.append(TileTime(end, (item.destination, d), reads, writes))
         return tiles
 
     def legal(self, tiles: Sequence[TileTime]) -> bool:
         """Rules 3 and 4: one read of a memory in a cycle, nothing is read before it is written."""
         earlier = list(self.tiles)
-        busy = {(cycle, memory) for tile in earlier for cycle, memory, _ in tile.terms + tile.aux}
+        taken = {(read.cycle, read.memory) for tile in earlier for read in tile.reads}
         for tile in tiles:
-            for cycle, memory, address in tile.terms + tile.aux:
-                for other in earlier:
-                    same = other.d[0] == memory and abs(other.d[1] - address) < self.array
-                    if same and cycle < other.end + self.write + self.array - 1:
-                        return False
-            for cycle, memory, _ in tile.terms + tile.aux:
-                if (cycle, memory) in busy:
+            for read in tile.reads:
+                if (read.cycle, read.memory) in taken:
                     return False
-            busy |= {(cycle, memory) for cycle, memory, _ in tile.terms + tile.aux}
+                for other in earlier:
+                    same = other.d[0] == read.memory and abs(other.d[1] - read.tile) < self.array
+                    if same and read.cycle < other.end + self.write + self.array - 1:
+                        return False
+            taken |= {(read.cycle, read.memory) for read in tile.reads}
             earlier.append(tile)
         return True
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,14 +7,9 @@ import pytest
 from amaranth.sim import Simulator
 
 from siligrad.isa import (
-    AuxMode,
-    Gate,
     Geometry,
     Instruction,
     Memory,
-    Product,
-    Rounding,
-    Segment,
     encode_program,
 )
 from siligrad.registers import (
@@ -27,7 +21,8 @@ from siligrad.registers import (
     program_address,
 )
 from siligrad_hdl.accelerator import Accelerator
-from tests.hdl.model import PORTS, Machine, Schedule, uses_aux
+from tests.hdl.model import Machine
+from tests.hdl.programs import random_program
 
 REGISTERS = Region.REGISTERS.base
 
@@ -81,110 +76,6 @@ def simulate(dut: Accelerator, bench: Any) -> None:
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
-
-
-def in_memory(tiles: set[int], array: int, depth: int) -> bool:
-    return all(tile + array <= depth for tile in tiles)
-
-
-def random_instruction(rng: np.random.Generator, machine: Machine) -> Instruction | None:
-    """An instruction that keeps rules 1, 2 and 5, or None when the draw was unlucky."""
-    n = machine.array
-    product = Product(int(rng.integers(0, 3)))
-    a_memory, b_memory, aux_memory = PORTS[product]
-    m_tiles, p_tiles = int(rng.integers(1, 4)), int(rng.integers(1, 4))
-
-    def depth(memory: int) -> int:
-        return len(machine.memories[memory][0])
-
-    def tile(memory: int) -> int:
-        return n * int(rng.integers(0, depth(memory) // n))
-
-    def stride() -> int:
-        return n * int(rng.integers(-2, 3)) % 2**16
-
-    destination = int(rng.integers(0, 3))
-    segments = []
-    for _ in range(int(rng.choice([1, 1, 2, 3, 5]))):
-        k = int(rng.integers(1, 3 * n + 1))
-        pad = int(rng.choice([0, 0, 0, 1, 2, 5]))
-        segments.append(
-            Segment(
-                k=k,
-                a_base=tile(a_memory),
-                a_m=stride(),
-                a_k=stride(),
-                b_base=tile(b_memory),
-                b_p=stride(),
-                b_k=stride(),
-                pad=max(pad, 2 - k),
-                ones=int(rng.random() < 0.2),
-                ones_shift=int(rng.integers(0, machine.bits - 1)),
-                a_column=int(rng.integers(0, 2)),
-                b_column=int(rng.integers(0, 2)),
-            )
-        )
-    short = n - sum(segment.cycles for segment in segments)
-    if short > 0:
-        segments[-1] = replace(segments[-1], pad=segments[-1].pad + short)
-    d = (tile(destination), stride(), stride())
-    aux = (tile(aux_memory), stride(), stride())
-    if aux_memory == destination and rng.random() < 0.5:
-        aux = d
-    item = Instruction(
-        m_tiles=m_tiles,
-        p_tiles=p_tiles,
-        product=product,
-        destination=Memory(destination),
-        rows_last=int(rng.integers(1, n + 1)),
-        d_base=d[0],
-        d_m=d[1],
-        d_p=d[2],
-        segments=tuple(segments),
-        aux_base=aux[0],
-        aux_m=aux[1],
-        aux_p=aux[2],
-        shift=int(rng.choice([0, 1, 3, machine.bits // 2, machine.bits, machine.bits + 3, 40])),
-        rounding=Rounding(int(rng.integers(0, 4))),
-        aux_mode=AuxMode(int(rng.integers(0, 3))),
-        gate=Gate(int(rng.integers(0, 4))),
-        negate=int(rng.integers(0, 2)),
-        d_column=int(rng.integers(0, 2)),
-        aux_column=int(rng.integers(0, 2)),
-    )
-    if sum(segment.k for segment in segments) > 2 ** (machine.sum_bits - 2 * machine.bits):
-        return None
-    tiles = Schedule(n).place(item)
-    written = {time.d[1] for time in tiles}
-    if len(written) != item.tiles or not in_memory(written, n, depth(destination)):
-        return None
-    for time in tiles:
-        for _, memory, address in time.terms:
-            if address + n > depth(memory) or (memory, address) in {t.d for t in tiles}:
-                return None
-        if uses_aux(item) and time.aux[0][2] + n > depth(aux_memory):
-            return None
-    return item
-
-
-def random_program(
-    rng: np.random.Generator, machine: Machine, instructions: int
-) -> tuple[list[Instruction], Schedule]:
-    """A legal program whose delays are the smallest, and how long it takes."""
-    schedule = Schedule(machine.array)
-    program: list[Instruction] = []
-    while len(program) < instructions:
-        item = random_instruction(rng, machine)
-        if item is None:
-            continue
-        for delay in range(12 * machine.array + 40):
-            delayed = replace(item, delay=delay)
-            tiles = schedule.place(delayed)
-            if schedule.legal(tiles):
-                program.append(delayed)
-                schedule.append(delayed, tiles)
-                break
-    return program, schedule
 
 
 def fill(rng: np.random.Generator, machine: Machine, kind: str) -> None:
