@@ -37,6 +37,7 @@ from numpy.typing import NDArray  # noqa: E402
 
 import siligrad as sg  # noqa: E402
 from siligrad import losses, nn  # noqa: E402
+from siligrad.autodiff import static  # noqa: E402
 
 __all__ = ["CONTENDERS", "SIZES", "Result", "Table", "main", "measure"]
 
@@ -131,10 +132,9 @@ def siligrad_eager(params: Params, batches: list[Batch]) -> tuple[Step, Callable
 
 
 def siligrad_static(params: Params, batches: list[Batch]) -> tuple[Step, Callable[[], Any]]:
-    """siligrad, the same function planned once."""
-    if not hasattr(sg, "static"):
-        raise ImportError("this siligrad has no static")
-    return _pure(sg.static(_siligrad_step)(params, *batches[0]), params, batches)
+    """siligrad, the same function planned once, the parameters donated."""
+    start = [(W.copy(), b.copy()) for W, b in params]
+    return _pure(static(_siligrad_step, donate=0)(start, *batches[0]), start, batches)
 
 
 def hips_autograd(params: Params, batches: list[Batch]) -> tuple[Step, Callable[[], Any]]:
