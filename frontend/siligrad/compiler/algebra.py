@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from siligrad.compiler.ir import Term, View
+from siligrad.compiler.ir import Matrix, Term, View
 
 __all__ = [
     "Core",
@@ -56,6 +56,13 @@ class Sum:
 
     terms: tuple[Term, ...] = ()
     parts: tuple[tuple[float, View], ...] = ()
+
+    @property
+    def reads(self) -> set[Matrix]:
+        """The matrices that it is computed from."""
+        views = [view for _, view in self.parts]
+        views += [view for term in self.terms for view in (term.a, term.b) if view is not None]
+        return {view.matrix for view in views}
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -128,10 +128,11 @@ def _build(
     kept = [matrix for matrix in kernel.matrices if matrix in bases]
     index = {matrix: position for position, matrix in enumerate(kept)}
     limits = _limits(kernel, order, formats, seen, target)
+    made = {matrix for matrix in kernel.results if matrix.role == Role.TEMPORARY}
     tensors = tuple(
         Tensor(
             name=matrix.name,
-            role=matrix.role,
+            role=Role.OUTPUT if matrix in made else matrix.role,
             memory=memories[matrix],
             base=bases[matrix],
             rows=matrix.rows,

@@ -34,7 +34,8 @@ class Formats:
     shifts
         Right shift of each operation.
     ones
-        Exponent of the one in each term with ones, by operation and position.
+        Exponent of the one in each term that is only added (with ones, or the identity), by
+        operation and position.
     notes
         Factors that were rounded to a power of two, as sentences.
     """
@@ -102,8 +103,11 @@ def choose_formats(
             )
         shifts[operation] = shift
         for index, term in enumerate(operation.terms):
-            if term.a is None:
-                ones[operation, index] = fraction - fractions[term.b.matrix] + exponents[term]
+            if term.copied is not None:
+                one = fraction - fractions[term.copied] + exponents[term]
+                ones[operation, index] = one
+                if term.a is not None:
+                    fractions[term.b.matrix] = one
     return Formats(fractions, shifts, ones, tuple(dict.fromkeys(notes)))
 
 
@@ -136,13 +140,15 @@ def _sum_fraction(
     products = [
         fractions[term.a.matrix] + fractions[term.b.matrix] - exponents[term]
         for term in operation.terms
-        if term.a is not None
+        if term.a is not None and not term.copied
     ]
     if products:
         return min(products)
     # Ones alone may be any power of two: the least that needs no shift to the left.
-    least = min(fractions[term.b.matrix] - exponents[term] for term in operation.terms)
-    return max(least, fractions[operation.destination])
+    finest = max(
+        fractions[term.copied] - exponents[term] for term in operation.terms if term.copied
+    )
+    return max(finest, fractions[operation.destination])
 
 
 def _apply_rules(
@@ -155,21 +161,46 @@ def _apply_rules(
     if operation.aux is not None and operation.aux_mode:
         common = min(fractions[operation.aux.matrix], fractions[destination])
         fractions[operation.aux.matrix] = fractions[destination] = common
+    _equalise_products(operation, exponents, fractions)
     fraction = _sum_fraction(operation, exponents, fractions)
     for term in operation.terms:
-        b = term.b.matrix
-        if term.a is not None:
-            excess = fractions[term.a.matrix] + fractions[b] - exponents[term] - fraction
-            fractions[b] -= excess
-        else:
+        if term.copied is not None:
             # 2**exponent of a one: from 0 to bits - 2
-            one = fraction - fractions[b] + exponents[term]
+            one = fraction - fractions[term.copied] + exponents[term]
             if one < 0:
-                fractions[b] += one
+                fractions[term.copied] += one
             elif one > bits - 2:
                 _lower_products(operation, fractions, one - (bits - 2))
                 return
     fractions[destination] = min(fractions[destination], fraction)
+
+
+def _equalise_products(
+    operation: Operation, exponents: Mapping[Term, int], fractions: dict[Matrix, int]
+) -> None:
+    """Give all products of `operation` the fraction of the least.
+
+    Of a product with too many bits, each operand gives way only down to what its counterpart in the
+    least product has. So no matrix ever falls below all others, however the sums of a network are
+    entangled (a recurrent one's are), and this ends.
+    """
+    products = [term for term in operation.terms if not term.copied]
+    if len(products) < 2:
+        return
+
+    def parts(term: Term) -> tuple[int, int]:
+        assert term.a is not None
+        return fractions[term.a.matrix] - exponents[term], fractions[term.b.matrix]
+
+    least_a, least_b = min((parts(term) for term in products), key=sum)
+    for term in products:
+        a, b = parts(term)
+        excess = a + b - least_a - least_b
+        assert term.a is not None
+        from_a = min(excess, max(a - least_a, 0))
+        fractions[term.a.matrix] -= from_a
+        a, b = parts(term)  # the same matrix may be both operands
+        fractions[term.b.matrix] -= max(a + b - least_a - least_b, 0)
 
 
 def _lower_products(operation: Operation, fractions: dict[Matrix, int], excess: int) -> None:
@@ -178,10 +209,10 @@ def _lower_products(operation: Operation, fractions: dict[Matrix, int], excess: 
     Where there is none, the sum's fraction is the result's, which gives way.
     """
     taken: set[Matrix] = set()
-    if all(term.a is None for term in operation.terms):
+    if all(term.copied for term in operation.terms):
         fractions[operation.destination] -= excess
     for term in operation.terms:
-        if term.a is None:
+        if term.a is None or term.copied:
             continue
         a, b = term.a.matrix, term.b.matrix
         if a in taken or b in taken:

@@ -40,6 +40,8 @@ class Matrix:
         The node's value is the matrix's value times this.
     initial
         Values to be loaded with the program; the user's shape.
+    identity
+        Whether it is an identity matrix, whose one may be any power of two.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Matrix:
     node: Node | None
     scale: float = 1.0
     initial: NDArray[np.float64] | None = field(default=None, repr=False)
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,13 @@ class Term:
     a: View | None
     b: View
 
+    @property
+    def copied(self) -> Matrix | None:
+        """The matrix that is only added, if one factor is made of ones or the identity."""
+        if self.a is None:
+            return self.b.matrix
+        return self.a.matrix if self.b.matrix.identity else None
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Operation:
@@ -114,7 +124,7 @@ class Operation:
     def macs(self) -> int:
         """Multiply-accumulates of the mathematics: of its products, none for sums with ones."""
         d = self.destination
-        return sum(d.rows * term.b.rows * d.columns for term in self.terms if term.a is not None)
+        return sum(d.rows * term.b.rows * d.columns for term in self.terms if not term.copied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +154,12 @@ class Kernel:
     def check(self) -> None:
         """Assert that shapes agree and that nothing is read before it is written."""
         written = {m for m in self.matrices if m.role not in (Role.TEMPORARY, Role.OUTPUT)}
+        replaced: set[Matrix] = set()
         for operation in self.operations:
             d = operation.destination
             for matrix in operation.reads:
                 assert matrix in written, f"{matrix.name} is read before it is written"
+                assert matrix not in replaced, f"{matrix.name} is read after it was replaced"
             for term in operation.terms:
                 assert term.b.columns == d.columns, f"{d.name}: term of {term.b.columns} columns"
                 if term.a is not None:
@@ -158,4 +170,6 @@ class Kernel:
             assert operation.terms, f"{d.name} is the sum of nothing"
             assert d in self.matrices, d.name
             written.add(d)
+            if operation.update:
+                replaced.add(d)
         assert set(self.results) <= written

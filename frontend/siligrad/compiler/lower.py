@@ -7,6 +7,7 @@ and autodiff derived: nothing here knows of layers, or of what is forward and wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -86,12 +87,21 @@ class _Lowering:
         self._arguments = [
             self._input(node, stays) for node, stays in zip(graph.inputs, resident, strict=True)
         ]
+        self._operands = {
+            matrix
+            for matrix, node in zip(self._arguments, graph.inputs, strict=True)
+            if _is_operand(graph, node)
+        }
 
     def kernel(self) -> Kernel:
         for node in self._graph.nodes:
             if node.primitive != "input":
                 self._values[node] = self._visit(node)
-        results = [self._result(index, node) for index, node in enumerate(self._graph.outputs)]
+        results = [
+            self._argument_of(index) or self._result(index, node)
+            for index, node in enumerate(self._graph.outputs)
+        ]
+        self._emit_updates()
         kernel = Kernel(
             tuple(self._matrices),
             tuple(self._operations),
@@ -118,43 +128,69 @@ class _Lowering:
         self._values[node] = Value(1.0, Stored(View(matrix)))
         return matrix
 
+    def _argument_of(self, index: int) -> Matrix | None:
+        """Return the argument that result `index` takes the place of, if it does."""
+        if index not in self._in_place:
+            return None
+        return self._arguments[self._in_place[index]]
+
     def _result(self, index: int, node: Node) -> Matrix:
+        """Return what holds a result that takes nothing's place."""
         value = self._values[node]
         try:
-            if index in self._in_place:
-                return self._update(self._arguments[self._in_place[index]], value, node)
             if isinstance(value.core, Uniform):
                 raise Impossible("it is a constant")
             if len(node.shape) not in (1, 2):
                 raise Impossible("it is a scalar; return the array that it is computed from")
             stored = self._store(value, node, Role.OUTPUT)
+            assert isinstance(stored.core, Stored)
+            view = stored.core.view
+            if view.matrix.role in (Role.INPUT, Role.RESIDENT):
+                raise Impossible("it is an argument handed back; read the argument instead")
+            if view.transposed:
+                raise Impossible("it is the transpose of a stored array; return it as it is")
+            if not math.isclose(stored.factor, view.matrix.scale, rel_tol=1e-12):
+                raise Impossible("it is a multiple of another array; return that one")
         except Impossible as reason:
             raise self._refusal(node, f"result {index} cannot be computed: {reason}") from None
-        view = stored.core.view if isinstance(stored.core, Stored) else None
-        assert view is not None
-        if view.transposed:
-            raise self._refusal(
-                node, f"result {index} is the transpose of a stored array; return it as it is"
-            )
         return view.matrix
 
-    def _update(self, matrix: Matrix, value: Value, node: Node) -> Matrix:
-        """Compute `value` into the memory of `matrix`, an argument that it replaces."""
+    def _emit_updates(self) -> None:
+        """Compute the results that take an argument's place, once nothing reads the old ones."""
+        updates: dict[Matrix, tuple[Sum, Node]] = {}
+        for index in self._in_place:
+            matrix, node = self._arguments[self._in_place[index]], self._graph.outputs[index]
+            try:
+                total = self._update(matrix, self._values[node])
+            except Impossible as reason:
+                raise self._refusal(node, f"result {index} cannot be computed: {reason}") from None
+            if total is not None:
+                updates[matrix] = total, node
+        while updates:
+            free = [
+                m
+                for m in updates
+                if not any(m in t.reads for o, (t, _) in updates.items() if o is not m)
+            ]
+            matrix = next(iter(free or updates))
+            total, node = updates.pop(matrix)
+            try:
+                if not free:
+                    raise Impossible("it and another are each computed from the other's old values")
+                self._emit(matrix, total, Gate.NONE, node, update=True)
+            except Impossible as reason:
+                raise self._refusal(node, f"{matrix.name} cannot be computed: {reason}") from None
+
+    @staticmethod
+    def _update(matrix: Matrix, value: Value) -> Sum | None:
+        """Return what is to be computed into the memory of `matrix`; None if it stays as it is."""
         total = as_sum(value)
-        own = View(matrix)
-        if total.parts == ((1.0, own),) and not total.terms:
-            return matrix  # handed back as it came
-        if (
-            [view for _, view in total.parts] != [own]
-            or total.parts[0][0] != 1.0
-            or not total.terms
-        ):
-            raise Impossible(
-                f"it replaces {matrix.name}, so it must be {matrix.name} plus or minus products "
-                "of matrices (W - rate * gradient)"
-            )
-        self._emit(matrix, Sum(total.terms, total.parts), Gate.NONE, node, update=True)
-        return matrix
+        if total.parts == ((1.0, View(matrix)),):
+            return total if total.terms else None
+        raise Impossible(
+            f"it replaces {matrix.name}, so it must be {matrix.name} plus or minus products of "
+            "matrices (W - rate * gradient)"
+        )
 
     # Nodes.
 
@@ -224,12 +260,19 @@ class _Lowering:
         return Value(a.factor * b.factor, Sum((Term(1.0, a.core.view, b.core.view),)))
 
     def _add(self, node: Node) -> Value:
-        left, right = (self._operand(operand, node) for operand in node.inputs)
+        left, right = (self._addend(operand, node) for operand in node.inputs)
         return add(left, right)
 
     def _subtract(self, node: Node) -> Value:
-        left, right = (self._operand(operand, node) for operand in node.inputs)
+        left, right = (self._addend(operand, node) for operand in node.inputs)
         return add(left, right.scaled(-1.0))
+
+    def _addend(self, node: Node, of: Node) -> Value:
+        """Return an input of the sum `of`, stored first if only what is stored can be added."""
+        value = self._operand(node, of)
+        if isinstance(value.core, Rectified | Gated | OneSided):
+            return self._store(value, node)
+        return value
 
     def _multiply(self, node: Node) -> Value:
         left, right = (self._operand(operand, node) for operand in node.inputs)
@@ -336,8 +379,6 @@ class _Lowering:
     def _compute(self, value: Value, node: Node, role: Role) -> Value:
         core = value.core
         if isinstance(core, Stored):
-            if core.view.matrix.role in (Role.INPUT, Role.RESIDENT) or value.factor != 1:
-                raise Impossible("it is an argument handed back; read the argument instead")
             return Value(1.0, core)
         if isinstance(core, Sum):
             return self._emit_new(core, Gate.NONE, value, node, role)
@@ -347,8 +388,6 @@ class _Lowering:
             inner = core.inner if core.sign > 0 else as_sum(Value(-1.0, core.inner))
             return self._emit_new(inner, Gate.RELU, value, node, role)
         if isinstance(core, Gated):
-            if core.inner.parts:
-                raise Impossible("an array that is not a product of matrices cannot be masked")
             active = self._store(Value(1.0, self._rectified(core)), node)
             assert isinstance(active.core, Stored)
             assert active.factor > 0
@@ -387,9 +426,9 @@ class _Lowering:
         mask: View | None = None,
     ) -> Value:
         """Compute `total` into a new matrix, up to a positive factor that is carried beside it."""
+        total = self._parts_as_terms(_rows_as_terms(total, node), masked=mask is not None)
         if not total.terms:
             raise Impossible("it is no product of matrices")
-        total = _rows_as_terms(total, node)
         if total.parts:
             factor = abs(total.parts[0][0])
         else:
@@ -402,6 +441,30 @@ class _Lowering:
         self._matrices.append(matrix)
         self._emit(matrix, total, gate, node, mask=mask)
         return Value(factor, Stored(View(matrix)))
+
+    def _parts_as_terms(self, total: Sum, *, masked: bool) -> Sum:
+        """Return `total` with its stored arrays as products with the identity, but for a target.
+
+        A target is an input of the run that is no operand of a product: it alone comes in through
+        the epilogue, which reads the memory of errors then.
+        """
+        terms = list(total.terms)
+        targets: list[tuple[float, View]] = []
+        for factor, view in total.parts:
+            target = view.matrix.role == Role.INPUT and view.matrix not in self._operands
+            if target and not targets and not masked and terms:
+                targets.append((factor, view))
+            else:
+                terms.append(Term(factor, view, View(self._identity(view.columns))))
+        return Sum(tuple(terms), tuple(targets))
+
+    def _identity(self, size: int) -> Matrix:
+        name = f"identity {len(self._matrices)}"
+        matrix = Matrix(
+            name, Role.CONSTANT, size, size, (size, size), None, initial=np.eye(size), identity=True
+        )
+        self._matrices.append(matrix)
+        return matrix
 
     def _emit(
         self,
@@ -464,6 +527,16 @@ _RULES: dict[str, Callable[[_Lowering, Node], Value]] = {
     "transpose": _Lowering._transpose,
     "power": _Lowering._power,
 }
+
+
+def _is_operand(graph: Graph, node: Node) -> bool:
+    """Return whether a matrix product has `node`, or its transpose, as an operand."""
+    return any(
+        user.primitive == "matmul"
+        or (user.primitive in ("transpose", "reshape") and _is_operand(graph, user))
+        for user in graph.nodes
+        if node in user.inputs
+    )
 
 
 def _rows_as_terms(total: Sum, node: Node) -> Sum:

@@ -38,10 +38,10 @@ def place(
             lifetime[matrix] = (first, index)
     bases: dict[Matrix, int] = {}
     placed: dict[Memory, list[tuple[int, int, int, int]]] = {memory: [] for memory in Memory}
-    kept = [matrix for matrix in kernel.matrices if matrix.role != Role.TEMPORARY]
-    temporary = [m for m in kernel.matrices if m.role == Role.TEMPORARY and m in lifetime]
+    kept = [m for m in kernel.matrices if m.role != Role.TEMPORARY or m in kernel.results]
+    temporary = [m for m in kernel.matrices if m in lifetime and m not in kept]
     for matrix in kept + sorted(temporary, key=lambda m: lifetime[m][0]):
-        first, final = lifetime[matrix] if matrix.role == Role.TEMPORARY else (-1, last)
+        first, final = lifetime[matrix] if matrix in temporary else (-1, last)
         size = words_of(matrix, array)
         base = 0
         for low, high, from_, to in sorted(placed[memories[matrix]]):
