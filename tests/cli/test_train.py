@@ -319,3 +319,44 @@ def test_mnist_is_learned_to_97_8_percent(tmp_path: Path, seed: int) -> None:
     found = result(tmp_path)
     assert found["test_images"] == 10_000
     assert found["test_accuracy"] >= 0.978
+
+
+# --- threads
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, "1"), ("2", "2")])
+def test_one_thread_computes_unless_the_environment_asks_for_more(
+    asked: str | None, expected: str
+) -> None:
+    name = "OPENBLAS_NUM_THREADS"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    script = (
+        "import sys, siligrad_cli.one_thread\n"
+        "assert 'numpy' not in sys.modules\n"
+        f"import os, siligrad_cli.main; print(os.environ[{name!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment | ({name: asked} if asked else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{expected}\n"
+
+
+def test_the_command_line_loads_that_module_before_numpy() -> None:
+    script = (
+        "import sys\n"
+        "order = []\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        order.append(name)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "import siligrad_cli.main\n"
+        "print(order.index('siligrad_cli.one_thread') < order.index('numpy'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
