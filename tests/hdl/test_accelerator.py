@@ -1,27 +1,29 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
-from siligrad.isa import (
-    Geometry,
-    Instruction,
-    Memory,
-    encode_program,
-)
+from siligrad.isa import Geometry, Instruction, Memory, Product, Segment, encode_program
 from siligrad.registers import (
     IDENTIFICATION,
+    VERSION,
     Region,
     Register,
     Status,
     element_address,
     program_address,
+    unpack_geometry,
 )
-from siligrad_hdl.accelerator import Accelerator
-from tests.hdl.model import Machine
+from siligrad_hdl.accelerator import Accelerator, to_verilog
+from tests.hdl.model import Machine, Schedule
 from tests.hdl.programs import random_program
 
 REGISTERS = Region.REGISTERS.base
@@ -172,10 +174,254 @@ def test_random_programs_do_what_the_specification_says_in_its_time(
     simulate(dut, bench)
 
 
-def test_identification() -> None:
+SMALL = Geometry(
+    array=3, operand_bits=8, sum_bits=20, x_depth=7, w_depth=9, e_depth=12, program_depth=17
+)
+
+SHORT = Instruction(
+    m_tiles=1,
+    p_tiles=1,
+    product=Product.XW,
+    destination=Memory.E,
+    rows_last=3,
+    d_base=3,
+    d_m=0,
+    d_p=0,
+    segments=(Segment(k=3),),
+)
+
+LONG = replace(SHORT, m_tiles=200)
+
+
+def saturating(host: Host) -> Any:
+    """Fill X and W so that the program SHORT saturates in each element."""
+
+    async def fill() -> None:
+        for memory in (Memory.X, Memory.W):
+            for bank in range(3):
+                for address in range(3):
+                    await host.write(element_address(memory, 3, bank, address), 127)
+
+    return fill()
+
+
+def test_registers_tell_what_was_built() -> None:
+    dut = Accelerator(SMALL)
+
     async def bench(ctx: Any) -> None:
         host = Host(dut, ctx)
-        assert await host.read(REGISTERS + Register.IDENTIFICATION) == IDENTIFICATION
+        read = {register: await host.read(REGISTERS + register) for register in Register}
+        assert read[Register.IDENTIFICATION] == IDENTIFICATION
+        assert read[Register.VERSION] == VERSION
+        assert unpack_geometry(read) == SMALL
+        assert read[Register.CONTROL] == read[Register.STATUS] == read[Register.ENTRY] == 0
+        assert read[Register.CYCLES] == read[Register.CYCLES_HIGH] == 0
 
-    dut = Accelerator(Geometry(array=2, x_depth=4, w_depth=4, e_depth=4))
     simulate(dut, bench)
+
+
+def test_read_only_registers_and_words_that_do_not_exist_ignore_writes_and_read_zero() -> None:
+    dut = Accelerator(SMALL)
+
+    async def bench(ctx: Any) -> None:
+        host = Host(dut, ctx)
+        before = [await host.read(REGISTERS + number) for number in range(40)]
+        for number in range(40):
+            if number not in {Register.CONTROL, Register.STATUS, Register.ENTRY, *LFSRS}:
+                await host.write(REGISTERS + number, 0xFFFFFFFF)
+        assert [await host.read(REGISTERS + number) for number in range(40)] == before
+        for address in (
+            REGISTERS + 14,
+            REGISTERS + Register.LFSR + 3,
+            REGISTERS + 32 + Register.IDENTIFICATION,
+            REGISTERS + (1 << 19) + Register.ENTRY,
+            program_address(17),
+            program_address(128),
+            Region.SATURATIONS.base,
+            Region.SATURATIONS.base + 100,
+            3 << 20,
+            7 << 20,
+            element_address(Memory.X, 3, 3, 1),  # there are three banks
+            element_address(Memory.X, 3, 0, 7),
+            element_address(Memory.W, 3, 2, 9),
+            element_address(Memory.E, 3, 1, 12),
+            element_address(Memory.E, 3, 1, 16),
+            element_address(Memory.E, 3, 1, 1 << 16),
+        ):
+            await host.write(address, 0x7F)
+            assert await host.read(address) == 0, hex(address)
+        for memory in Memory:
+            for bank in range(3):
+                for address in range(SMALL.depth(memory)):
+                    assert ctx.get(dut.memories[memory].banks[bank].data[address]) == 0
+        for line in range(17):
+            for word in range(4):
+                assert await host.read(program_address(line, word)) == 0
+        assert await host.read(REGISTERS + Register.STATUS) == 0
+
+    simulate(dut, bench)
+
+
+LFSRS = range(Register.LFSR, Register.LFSR + 3)
+
+
+def test_words_are_read_as_they_were_written_and_sign_extended() -> None:
+    dut = Accelerator(SMALL)
+
+    async def bench(ctx: Any) -> None:
+        host = Host(dut, ctx)
+        rng = np.random.default_rng(3)
+        written: dict[int, int] = {}
+        for memory in Memory:
+            for bank in range(3):
+                for address in range(SMALL.depth(memory)):
+                    value = int(rng.integers(-127, 128))
+                    written[element_address(memory, 3, bank, address)] = value % 2**32
+        for line in range(17):
+            for word in range(4):
+                written[program_address(line, word)] = int(rng.integers(0, 2**32))
+        for register in LFSRS:
+            written[REGISTERS + register] = int(rng.integers(1, 2**32))
+        written[REGISTERS + Register.ENTRY] = 16
+        for address, value in written.items():
+            await host.write(address, value)
+        for address in rng.permutation(list(written)).tolist():
+            assert await host.read(address) == written[address], hex(address)
+        assert not ctx.get(dut.busy)
+
+    simulate(dut, bench)
+
+
+def test_a_running_program_is_neither_disturbed_nor_slowed() -> None:
+    schedule = Schedule(3)
+    schedule.append(LONG, schedule.place(LONG))
+    dut = Accelerator(SMALL)
+
+    async def bench(ctx: Any) -> None:
+        host = Host(dut, ctx)
+        await saturating(host)
+        await host.load_program([LONG], entry=5)
+        status = REGISTERS + Register.STATUS
+        await host.write(REGISTERS + Register.CONTROL, 0)
+        assert await host.read(status) == 0
+        await host.write(REGISTERS + Register.CONTROL, 1)
+        assert await host.read(status) == Status.BUSY
+        assert await host.read(REGISTERS + Register.ENTRY) == 5
+        assert await host.read(REGISTERS + Register.LFSR) == 1
+        assert 0 < await host.read(REGISTERS + Register.CYCLES) < schedule.cycles
+        assert await host.read(3 << 20) == 0
+        assert await host.read(status) == Status.BUSY, "registers may be read"
+        for address, data in [
+            (element_address(Memory.X, 3, 0, 0), 1),
+            (element_address(Memory.W, 3, 0, 0), 1),
+            (element_address(Memory.E, 3, 0, 0), 1),
+            (program_address(5), 0),
+            (Region.SATURATIONS.base, 0),
+            (REGISTERS + Register.ENTRY, 1),
+            (REGISTERS + Register.LFSR, 77),
+            (REGISTERS + Register.CONTROL, 1),
+            (REGISTERS + Register.CYCLES, 1),
+            (element_address(Memory.X, 3, 0, 0), None),
+            (element_address(Memory.E, 3, 1, 2), None),
+            (program_address(5), None),
+            (Region.SATURATIONS.base, None),
+        ]:
+            assert await host.request(address, data) == 0 or data is not None
+            assert await host.read(status) == Status.BUSY | Status.REFUSED, hex(address)
+            await host.write(status, 0)
+            assert await host.read(status) == Status.BUSY
+        while ctx.get(dut.busy):
+            await ctx.tick()
+        assert await host.read(status) == Status.DONE
+        assert await host.read(REGISTERS + Register.CYCLES) == schedule.cycles
+        assert await host.read(REGISTERS + Register.ENTRY) == 5
+        assert await host.read(REGISTERS + Register.LFSR) == 1
+        assert await host.read(element_address(Memory.X, 3, 0, 0)) == 127
+        assert await host.read(Region.SATURATIONS.base) == 200 * 9
+        # A shorter run: its cycles and its saturations replace those of the one before.
+        await host.load_program([replace(SHORT, shift=7)])
+        await host.run()
+        assert await host.read(Region.SATURATIONS.base) == 9
+        await host.load_program([replace(SHORT, shift=12), replace(SHORT, d_base=6)])
+        await host.run()
+        saturations = [await host.read(Region.SATURATIONS.base + index) for index in range(3)]
+        assert saturations == [0, 9, 0]
+
+    simulate(dut, bench)
+
+
+def test_a_reset_in_a_run_leaves_nothing_behind() -> None:
+    schedule = Schedule(3)
+    schedule.append(SHORT, schedule.place(SHORT))
+    dut = Accelerator(SMALL)
+    reset = Signal()
+
+    async def bench(ctx: Any) -> None:
+        host = Host(dut, ctx)
+        await saturating(host)
+        for after in range(6, 45):
+            await host.load_program([LONG])
+            await host.write(REGISTERS + Register.CONTROL, 1)
+            for _ in range(after):
+                await ctx.tick()
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            assert not ctx.get(dut.busy)
+            assert await host.read(REGISTERS + Register.STATUS) == 0
+            await host.load_program([replace(SHORT, shift=9)])
+            assert await host.run() == schedule.cycles
+            words = [
+                ctx.get(dut.memories[Memory.E].banks[b].data[a])
+                for b in (0, 1, 2)
+                for a in (3, 4, 5)
+            ]
+            assert words == [round(3 * 127 * 127 / 2**9)] * 9, f"reset after {after} cycles"
+
+    simulate(ResetInserter(reset)(dut), bench)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry(
+            array=2, operand_bits=4, sum_bits=8, x_depth=2, w_depth=2, e_depth=2, program_depth=4
+        ),
+        Geometry(array=3, operand_bits=4, sum_bits=48, x_depth=3, w_depth=5, e_depth=65536),
+        Geometry(array=7, program_depth=1 << 14),
+        pytest.param(Geometry(array=16, x_depth=65536), marks=pytest.mark.slow),
+    ],
+)
+def test_the_corners_of_the_geometry_become_verilog(geometry: Geometry) -> None:
+    text = to_verilog(geometry, name="corner")
+    assert text.count("module corner(") == 1
+    (ports,) = re.findall(r"module corner\(([^)]*)\)", text)
+    assert {name.strip() for name in ports.split(",")} == {
+        "clk",
+        "rst",
+        "busy",
+        "host__strobe",
+        "host__write",
+        "host__address",
+        "host__write_data",
+        "host__read_data",
+        "host__acknowledge",
+    }
+
+
+def test_hardware_of_other_latencies_than_schedules_count_on_is_refused() -> None:
+    # In a process of its own, where the components that are left over are nobody's concern.
+    code = """
+from siligrad.isa import Geometry, Timing
+from siligrad_hdl.accelerator import to_verilog
+Timing.read = property(lambda timing: 9)
+to_verilog(Geometry(array=3))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    message = (
+        "RuntimeError: the hardware is not what siligrad.isa.Timing says it is: "
+        "read takes 5 cycles, schedules count on 9; drain takes 12 cycles, schedules count on 16; "
+        "write takes 21 cycles, schedules count on 25"
+    )
+    assert done.stderr.splitlines()[-1] == message
