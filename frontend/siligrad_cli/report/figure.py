@@ -208,7 +208,6 @@ def reliability(
         svg, (52, 30, 480, 290), percent, Axis("accuracy", percent.write, 0.0, 1.0), xs, ys
     )
     svg.line(plot.left, plot.bottom, plot.right, plot.top, "ideal")
-    svg.text(plot.across(0.34), plot.up(0.42), "as sure as right", "mark", "end")
     points = [(plot.across(a), plot.up(b)) for a, b in zip(xs, ys, strict=True)]
     if len(points) > 1:
         path = "M" + "L".join(f"{_write(a)} {_write(b)}" for a, b in points)

@@ -114,8 +114,9 @@ def render(findings: Findings) -> str:
         _section("Training", _training_text(f), _training(f)),
         _section(
             "Confusions",
-            "Rows are what the test images show, columns what they were taken for. The darker, the "
-            "more often; what was recognised is gray. On the right, how much of each class was.",
+            "Rows are what the test images show, columns what they were taken for. The stronger the "
+            "colour, the more often; what was recognised is gray. On the right, how much of each "
+            "class was.",
             confusion(f.confusion, f.class_accuracy),
         ),
         _section(
@@ -280,7 +281,8 @@ def _training(f: Findings) -> str:
 
 def _calibration_text(f: Findings) -> str:
     text = (
-        "Of the images for which the network is 90% sure, nine in ten should be right. The "
+        "Of the images for which the network is 90% sure, nine in ten should be right: then the "
+        "curve follows the dashed line. The "
         "expected calibration error, the mean distance from the dashed line weighted by the "
         f"number of images, is {_percent(f.calibration.error)}. "
     )
