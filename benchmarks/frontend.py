@@ -243,7 +243,8 @@ class Result:
         Median time that processors spent on a step, all threads together: without the time that
         other programs took, and more than the time of a step for who keeps threads busy waiting.
     ratio : :class:`float`
-        Median over the rounds of the time divided by the hand-written step's in the same round.
+        Median over the rounds of the processor time divided by the hand-written step's in the same
+        round: the clock's is as good only on a machine that does nothing else.
     difference : :class:`float`
         Greatest difference of a parameter from the hand-written step's after the checked steps, as
         a fraction of the farthest that one of its array has moved.
@@ -324,7 +325,8 @@ def measure(*, rounds: int = 60, milliseconds: float = 10.0, memory: bool = True
                 float(np.percentile(each.wall, 75)),
                 statistics.median(each.processor),
                 statistics.median(
-                    t / hand for t, hand in zip(each.wall, times[BY_HAND].wall, strict=True)
+                    t / hand
+                    for t, hand in zip(each.processor, times[BY_HAND].processor, strict=True)
                 ),
                 differences[contender],
                 *(_memory(running[contender]) if memory else (0, 0, 0)),
@@ -494,7 +496,7 @@ def _format(table: Table) -> str:
         *lines,
         "",
         "processor: µs that processors spent on a step, all threads together",
-        "by hand = 1: median over the rounds of the time beside the hand-written step's",
+        "by hand = 1: median over the rounds of the processor time beside the hand-written step's",
         f"difference: from the hand-written step's parameters after {CHECKED_STEPS} steps, as a",
         "fraction of the way they went",
         "peak: KiB that Python and numpy allocate beyond what they hold between steps, at most",

@@ -114,9 +114,9 @@ def render(findings: Findings) -> str:
         _section("Training", _training_text(f), _training(f)),
         _section(
             "Confusions",
-            "Rows are what the test images show, columns what they were taken for. The stronger the "
-            "colour, the more often; what was recognised is gray. On the right, how much of each "
-            "class was.",
+            "Rows are what the test images show, columns what they were taken for. The stronger "
+            "the colour, the more often; what was recognised is gray. On the right, how much of "
+            "each class was.",
             confusion(f.confusion, f.class_accuracy),
         ),
         _section(
