@@ -43,7 +43,8 @@ class SystolicArray(wiring.Component):
         A row of B, element `j` for column `j`.
     last : :py:`In(1)`
         This cycle is the last of a tile; the sums of the next one begin with the next cycle. Two of
-        them are at least N cycles apart.
+        them are at least N cycles apart. A reset does not clear the sums: before the first tile
+        there is a ``last`` that ends nothing.
     sums : :py:`Out(signed(sum_bits)).array(array)`
         ``sums[j]`` is element `j` of row N - 1 of the tile ``latency + j`` cycles after its
         ``last``, of row N - 2 in the cycle after that, and so on to row 0.

@@ -388,7 +388,7 @@ def test_a_reset_in_a_run_leaves_nothing_behind() -> None:
             array=2, operand_bits=4, sum_bits=8, x_depth=2, w_depth=2, e_depth=2, program_depth=4
         ),
         Geometry(array=3, operand_bits=4, sum_bits=48, x_depth=3, w_depth=5, e_depth=65536),
-        Geometry(array=7, program_depth=1 << 14),
+        Geometry(array=5, program_depth=1 << 14),
         pytest.param(Geometry(array=16, x_depth=65536), marks=pytest.mark.slow),
     ],
 )
