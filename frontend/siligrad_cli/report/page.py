@@ -94,7 +94,7 @@ figcaption .soft { font-size: 12px; white-space: nowrap; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 14px 5px 0; text-align: right; border-bottom: 1px solid var(--grid); }
 th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .scroll > svg { min-width: 560px; }
 table.steps { width: 100%; min-width: 400px; table-layout: fixed; }
 table.steps td, table.steps th { text-align: center; padding: 4px 6px; border: 0; }
 .yes { color: var(--good); } .no { color: var(--bad); font-weight: 600; }
@@ -117,7 +117,7 @@ def render(findings: Findings) -> str:
             "Rows are what the test images show, columns what they were taken for. The stronger "
             "the colour, the more often; what was recognised is gray. On the right, how much of "
             "each class was.",
-            confusion(f.confusion, f.class_accuracy),
+            f'<div class="scroll">{confusion(f.confusion, f.class_accuracy)}</div>',
         ),
         _section(
             "Calibration",
