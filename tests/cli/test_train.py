@@ -107,31 +107,40 @@ def test_patience_keeps_the_best_parameters(tmp_path: Path) -> None:
 
 
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_bits(tmp_path: Path) -> None:
-    arguments = ["--data", "optdigits", "--epochs", "12", "--optimizer", "momentum"]
+    arguments = ["--data", "optdigits", "--epochs", "40", "--optimizer", "momentum"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     begun = time.monotonic()
     finish(*arguments, "--output", str(whole))
     duration = time.monotonic() - begun
     moments = random.Random(0)
-    kills = 0
-    while True:
+    in_training = 0
+    for number in range(8):
+        before = version(broken / "checkpoint.npz")
         running = start(*arguments, "--output", str(broken), "--resume")
-        try:
-            # Later and later, so that slow machines come to the end.
-            running.communicate(timeout=moments.uniform(0.2, 0.7) * duration * (1 + kills / 8))
-        except subprocess.TimeoutExpired:
-            running.send_signal(signal.SIGKILL)
-            running.communicate()
-            kills += 1
-            continue
-        assert running.returncode == 0
-        break
-    assert kills >= 2
+        if number % 2:  # any moment, that of starting too
+            time.sleep(moments.uniform(0, 0.4 * duration))
+        else:  # soon after an epoch: while the next is trained, or a file is written
+            while version(broken / "checkpoint.npz") == before and running.poll() is None:
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, 0.05))
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        in_training += running.returncode == -signal.SIGKILL and (broken / "run.json").exists()
+    assert in_training >= 2
+    finish(*arguments, "--output", str(broken), "--resume")
     expected, found = arrays(whole / "params.npz"), arrays(broken / "params.npz")
     assert list(expected) == list(found)
     for name, array in expected.items():
         assert array.tobytes() == found[name].tobytes(), name
     assert result(whole) == result(broken)
+
+
+def version(path: Path) -> int:
+    """Return a number that changes when the file is replaced."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def test_interrupted_it_says_how_to_go_on_and_goes_on(
