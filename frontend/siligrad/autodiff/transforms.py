@@ -222,6 +222,7 @@ def value_and_grad(
         gradient = gradients[0] if isinstance(argnums, int) else tuple(gradients)
         return ((value, recording.aux) if has_aux else value), gradient
 
+    value_and_gradient.__name__ = f"value_and_grad({name_of(function)})"
     return value_and_gradient
 
 
@@ -265,6 +266,7 @@ def grad(
         value, result = both(*args, **kwargs)
         return (result, value[1]) if has_aux else result
 
+    gradient.__name__ = f"grad({name_of(function)})"
     return gradient
 
 
@@ -373,6 +375,7 @@ def jacobian(
             trees.append(each[0] if isinstance(argnums, int) else tuple(each))
         return tree.unflatten(recording.out_structure, trees)
 
+    jacobian_of_function.__name__ = f"jacobian({name_of(function)})"
     return jacobian_of_function
 
 
