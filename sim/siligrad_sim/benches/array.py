@@ -23,15 +23,17 @@ async def multiply(dut: Any, tiles: list[Tile], gaps: list[int]) -> None:
     """Stream `tiles`, with `gaps` idle cycles before each, and compare every sum that drains."""
     n = bench_parameters()["array"]
     latency = (n - 1) + Timing(n).cell + 1
-    columns: list[tuple[NDArray[np.int64], NDArray[np.int64], bool, bool]] = []
+    columns: list[tuple[NDArray[np.int64], NDArray[np.int64], bool]] = []
     due: dict[int, list[tuple[int, int, int, int]]] = {}  # cycle: tile, row, column, sum
-    idle = (np.zeros(n, np.int64), np.zeros(n, np.int64), False, False)
+    idle = (np.zeros(n, np.int64), np.zeros(n, np.int64), False)
+    # A reset does not clear the sums: a tile without a term goes first.
+    columns += [(*idle[:2], True), *[idle] * n]
     for number, ((a, b, pad), gap) in enumerate(zip(tiles, gaps, strict=True)):
         columns += [idle] * gap
         length = a.shape[1] + pad
         for q in range(length):
             term = (a[:, q], b[q, :]) if q < a.shape[1] else idle[:2]
-            columns.append((*term, q == 0, q == length - 1))
+            columns.append((*term, q == length - 1))
         end = len(columns) - 1
         product = a @ b
         for row in range(n):
@@ -39,15 +41,14 @@ async def multiply(dut: Any, tiles: list[Tile], gaps: list[int]) -> None:
                 cycle = end + latency + column + (n - 1 - row)
                 due.setdefault(cycle, []).append((number, row, column, int(product[row, column])))
     names = [f"{name}__{lane}" for name in "ab" for lane in range(n)]
-    await start(dut, dict.fromkeys([*names, "first", "last"], 0))
+    await start(dut, dict.fromkeys([*names, "last"], 0))
     sums = [getattr(dut, f"sums__{column}") for column in range(n)]
     operands = [[getattr(dut, f"{name}__{lane}") for lane in range(n)] for name in "ab"]
     for cycle in range(max(due) + 1):
-        a_column, b_row, first, last = columns[cycle] if cycle < len(columns) else idle
+        a_column, b_row, last = columns[cycle] if cycle < len(columns) else idle
         for handles, values in zip(operands, (a_column, b_row), strict=True):
             for handle, value in zip(handles, values.tolist(), strict=True):
                 handle.value = value
-        dut.first.value = int(first)
         dut.last.value = int(last)
         await settled()
         for number, row, column, want in due.get(cycle, ()):

@@ -14,9 +14,9 @@ from siligrad.isa import Timing
 from siligrad_sim.bench_runner import bench_parameters
 from siligrad_sim.benches.cycles import next_cycle, random_generator, settled, start
 
-INPUTS = ("a_west", "b_north", "first_west", "capture_west", "accept_west", "drain_north")
+INPUTS = ("a_west", "b_north", "last_west", "accept_west", "drain_north")
 
-FIRST_LAG = Timing(2).cell - 1
+LAG = Timing(2).cell
 """Cycles from a pair of operands to the cycle at whose end their product joins the sum."""
 
 
@@ -30,11 +30,11 @@ class Model:
 
     def __init__(self, sum_bits: int) -> None:
         self.sum_bits = sum_bits
-        self.products = [0] * FIRST_LAG
+        self.products = [0] * LAG
         self.sum = 0
         self.drain = 0
         self.east: dict[str, int] = dict.fromkeys(
-            ("a_east", "b_south", "first_east", "capture_east", "accept_east"), 0
+            ("a_east", "b_south", "last_east", "accept_east"), 0
         )
 
     def outputs(self) -> dict[str, int]:
@@ -43,18 +43,17 @@ class Model:
 
     def end_cycle(self, inputs: dict[str, int]) -> None:
         """Take over the inputs of this cycle."""
-        if inputs["capture_west"]:
-            self.drain = self.sum
+        total = wrap(self.sum + self.products[-1], self.sum_bits)
+        if inputs["last_west"]:
+            self.drain = total
         elif inputs["accept_west"]:
             self.drain = inputs["drain_north"]
-        before = 0 if inputs["first_west"] else self.sum
-        self.sum = wrap(before + self.products[-1], self.sum_bits)
+        self.sum = 0 if inputs["last_west"] else total
         self.products = [inputs["a_west"] * inputs["b_north"], *self.products[:-1]]
         self.east = {
             "a_east": inputs["a_west"],
             "b_south": inputs["b_north"],
-            "first_east": inputs["first_west"],
-            "capture_east": inputs["capture_west"],
+            "last_east": inputs["last_west"],
             "accept_east": inputs["accept_west"],
         }
 
@@ -63,11 +62,11 @@ async def follow(dut: Any, stimulus: list[dict[str, int]]) -> None:
     """Compare every output with the model in every cycle."""
     model = Model(bench_parameters()["sum_bits"])
     await start(dut, dict.fromkeys(INPUTS, 0))
-    for _ in range(2 * FIRST_LAG):  # what was in the pipeline before is gone
+    for _ in range(2 * LAG):  # what was in the pipeline before is gone
         await next_cycle(dut)
     # The sum and the drain register are not reset: begin with a known sum in both.
     known = dict.fromkeys(INPUTS, 0)
-    stimulus = [{**known, "first_west": 1}, {**known, "capture_west": 1}, *stimulus]
+    stimulus = [{**known, "last_west": 1}, {**known, "last_west": 1}, *stimulus]
     for cycle, inputs in enumerate(stimulus):
         for name, value in inputs.items():
             getattr(dut, name).value = value
@@ -93,8 +92,7 @@ async def follows_its_contract_in_every_cycle(dut: Any) -> None:
         {
             "a_west": int(rng.integers(-operand, operand)),
             "b_north": int(rng.integers(-operand, operand)),
-            "first_west": int(rng.integers(4) == 0),
-            "capture_west": int(rng.integers(4) == 0),
+            "last_west": int(rng.integers(4) == 0),
             "accept_west": int(rng.integers(2)),
             "drain_north": int(rng.integers(-total, total)),
         }
@@ -114,11 +112,10 @@ async def sums_the_largest_products(dut: Any, depth: int, a_sign: int) -> None:
     largest = (1 << parameters["operand_bits"] - 1) - 1
     idle = dict.fromkeys(INPUTS, 0)
     stimulus = [{**idle, "a_west": a_sign * largest, "b_north": largest} for _ in range(depth)] + [
-        dict(idle) for _ in range(FIRST_LAG + 3)
+        dict(idle) for _ in range(LAG + 3)
     ]
-    stimulus[FIRST_LAG]["first_west"] = 1
-    # One cycle after the last product has joined, the sum is there to be captured.
-    stimulus[depth + FIRST_LAG]["capture_west"] = 1
+    # In the cycle in which the last product joins.
+    stimulus[depth - 1 + LAG]["last_west"] = 1
     await follow(dut, stimulus)
     got = dut.drain_south.value.to_signed()
     want = wrap(int(np.sum(np.full(depth, a_sign * largest * largest))), parameters["sum_bits"])
