@@ -7,6 +7,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
 INSTALLED := $(VENV)/installed
+ORACLES := $(VENV)/installed-oracles
 
 .PHONY: help demo test lint lock clean python machine
 .DELETE_ON_ERROR:
@@ -16,7 +17,7 @@ help:
 	@echo 'make demo    set up $(VENV), then train a network and compare the hardware with the mathematics'
 	@echo 'make test    set up $(VENV) and what the machine lacks, then run every test'
 	@echo 'make lint    style, format and types'
-	@echo 'make lock    write requirements.lock anew (UPGRADE=--upgrade: with the newest versions)'
+	@echo 'make lock    write the requirements*.lock files anew (UPGRADE=--upgrade: with the newest versions)'
 	@echo 'make clean   remove $(VENV), build/ and the caches of the tools, but not ~/.cache/siligrad'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the interpreter, DEMO_ARGS and PYTEST_ARGS are passed on.'
@@ -24,7 +25,7 @@ help:
 demo: $(INSTALLED)
 	$(VENV)/bin/siligrad demo $(DEMO_ARGS)
 
-test: machine $(INSTALLED)
+test: machine $(INSTALLED) $(ORACLES)
 	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
@@ -65,6 +66,11 @@ $(INSTALLED): requirements.lock pyproject.toml | python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Other libraries that judge ours: large, and of no use to anything but the tests.
+$(ORACLES): requirements-oracle.lock $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-oracle.lock
+	@touch $@
+
 # What the tests need beyond Python's packages: Icarus, a C++ compiler, and the shared libpython that
 # cocotb loads into a simulator (Debian's own Python comes without it). All that is missing is named at once.
 LIBPYTHON = import ctypes, sys, sysconfig; \
@@ -80,24 +86,31 @@ machine:
 	missing=$${missing# }; \
 	[ -z "$$missing" ] || { $(call apt,$$missing); }
 
-# --- the lock ------------------------------------------------------------------------------------
+# --- the locks -----------------------------------------------------------------------------------
 
+# What a lock begins with: $(1) is who installs it, $(2) the extra of pyproject.toml, $(3) its name.
 define LOCK_HEADER
-# Every package that `make demo` and `make test` install: versions and sha256 sums, no addresses, so that
-# it installs through any index: pip install --require-hashes -r requirements.lock
+# Every package that $(1): versions and sha256 sums, no addresses,
+# so that it installs through any index: pip install --require-hashes -r $(3)
 #
 # Made from pyproject.toml by `make lock`, which is, with the public tool uv:
-#   uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest
-#     --generate-hashes --no-header --output-file requirements.lock
+#   uv pip compile pyproject.toml --extra $(2) --universal --python-version 3.11 --fork-strategy fewest
+#     --generate-hashes --no-header --output-file $(3)
 
 endef
-export LOCK_HEADER
+export DEV_HEADER = $(call LOCK_HEADER,`make demo` and `make test` install,dev,requirements.lock)
+export ORACLE_HEADER = $(call LOCK_HEADER,only `make test` installs,oracle,requirements-oracle.lock)
+
+COMPILE = build/lock/bin/uv pip compile pyproject.toml --no-config --universal --python-version 3.11 \
+	  --fork-strategy fewest --generate-hashes --no-header $(UPGRADE) --quiet
 
 lock: python
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	build/lock/bin/uv pip compile pyproject.toml --no-config --extra dev --universal --python-version 3.11 \
-	  --fork-strategy fewest --generate-hashes --no-header $(UPGRADE) --quiet --output-file requirements.lock
-	@printf '%s\n' "$$LOCK_HEADER" | cat - requirements.lock > build/lock/requirements.lock
-	@mv build/lock/requirements.lock requirements.lock
+	$(COMPILE) --extra dev --output-file requirements.lock
+	$(COMPILE) --extra oracle --constraint requirements.lock --output-file requirements-oracle.lock
+	@printf '%s\n' "$$DEV_HEADER" | cat - requirements.lock > build/lock/dev
+	@printf '%s\n' "$$ORACLE_HEADER" | cat - requirements-oracle.lock > build/lock/oracle
+	@mv build/lock/dev requirements.lock
+	@mv build/lock/oracle requirements-oracle.lock
 	@rm -rf build/lock

@@ -265,49 +265,70 @@ def test_every_dependency_has_its_reason_beside_it() -> None:
             assert reason, f"pyproject.toml:{place + 1}: {wanted} without a reason"
 
 
-def test_the_extra_dev_has_all_the_others() -> None:
-    extras = PROJECT["project"]["optional-dependencies"]
-    reached: set[str] = set()
-    waiting = {"dev"}
+# The extra that each lock file pins.
+LOCKS = {"requirements.lock": "dev", "requirements-oracle.lock": "oracle"}
+
+
+def extras_in(extra: str) -> set[str]:
+    """Return the extras that ``extra`` is made of, itself included."""
+    found: set[str] = set()
+    waiting = {extra}
     while waiting:
-        extra = waiting.pop()
-        reached.add(extra)
-        for item in map(Requirement, extras[extra]):
+        found.add(name := waiting.pop())
+        for item in map(Requirement, PROJECT["project"]["optional-dependencies"][name]):
             if item.name == PROJECT["project"]["name"]:
-                waiting |= item.extras - reached
-    assert reached == set(extras)
+                waiting |= item.extras - found
+    return found
 
 
-def locked() -> dict[str, list[str]]:
+def requirements_of(extra: str) -> list[Requirement]:
+    """Return what an extra needs, and what is always needed."""
+    lists = requirement_lists()
+    lines = [line for name in ["dependencies", *extras_in(extra)] for line in lists[name]]
+    found = map(Requirement, lines)
+    return [item for item in found if item.name != PROJECT["project"]["name"]]
+
+
+def test_every_extra_is_in_a_lock() -> None:
+    reached = {extra for locked_extra in LOCKS.values() for extra in extras_in(locked_extra)}
+    assert reached == set(PROJECT["project"]["optional-dependencies"])
+
+
+def locked(lock: str) -> dict[str, list[str]]:
     """Return the versions of each locked package, and check that each has hashes and no address."""
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    text = (ROOT / lock).read_text(encoding="utf-8")
     lines = re.sub(r"\\\n", " ", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)).splitlines()
     versions: dict[str, list[str]] = {}
     for line in filter(None, map(str.strip, lines)):
         match = re.fullmatch(
             r"([a-z0-9-]+)==(\S+)( ; [^\\]*?)?((?:\s+--hash=sha256:[0-9a-f]{64})+)", line
         )
-        assert match, f"requirements.lock: {line[:80]}"
+        assert match, f"{lock}: {line[:80]}"
         versions.setdefault(match[1], []).append(match[2])
     return versions
 
 
-def test_the_lock_has_every_dependency_at_a_version_that_is_asked_for() -> None:
-    versions = locked()
-    for item in requirements():
-        if item.name == PROJECT["project"]["name"]:
-            continue
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_every_dependency_at_a_version_that_is_asked_for(lock: str) -> None:
+    versions = locked(lock)
+    for item in requirements_of(LOCKS[lock]):
         name = canonicalize_name(item.name)
         assert name in versions, f"{item} is not locked: make lock"
         assert all(item.specifier.contains(version) for version in versions[name]), str(item)
 
 
+def test_locks_agree_where_they_overlap() -> None:
+    first, second = (locked(lock) for lock in LOCKS)
+    for name in first.keys() & second.keys():
+        assert set(second[name]) <= set(first[name]), name
+
+
 def test_what_is_installed_here_is_what_is_locked() -> None:
     from importlib.metadata import version
 
-    versions = locked()
-    for item in requirements():
-        if item.name != PROJECT["project"]["name"] and (not item.marker or item.marker.evaluate()):
+    versions = locked("requirements.lock")
+    for item in requirements_of("dev"):
+        if not item.marker or item.marker.evaluate():
             assert version(item.name) in versions[canonicalize_name(item.name)]
 
 
