@@ -157,16 +157,16 @@ def test_the_component_passes_its_bench(case: Case, simulator: Simulator) -> Non
     assert len(case.run(simulator)) == case.tests
 
 
-class ForgetsToBegin(ProcessingElement):
-    """A cell whose sum never starts from zero."""
+class EndsLate(ProcessingElement):
+    """A cell that ends every tile a cycle too late."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.cell = inner = ProcessingElement(
             operand_bits=self.operand_bits, sum_bits=self.sum_bits
         )
-        connect(m, self, inner, without={"first_west", "first_east"})
-        m.d.sync += self.first_east.eq(self.first_west)
+        connect(m, self, inner, without={"last_west", "last_east"})
+        m.d.sync += [inner.last_west.eq(self.last_west), self.last_east.eq(self.last_west)]
         return m
 
 
@@ -239,7 +239,7 @@ def connect(
 @pytest.mark.parametrize(
     ("case", "broken", "message"),
     [
-        (cell(16, 40), ForgetsToBegin, r"cycle \d+: drain_south -?\d+, want -?\d+"),
+        (cell(16, 40), EndsLate, r"cycle \d+: drain_south -?\d+, want -?\d+"),
         (array(3), CapturesLate, r"cycle \d+: sums\[0\] -?\d+, want -?\d+, row 2 of tile 0"),
         (LFSR, WrongTap, r"cycle 1: state 0x[0-9a-f]{8}, want 0x[0-9a-f]{8}"),
         (epilogue(2), RoundsHalfUp, r"cycle \d+: column \d -?\d+, want -?\d+: sum .*HALF_EVEN"),
