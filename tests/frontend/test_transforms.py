@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import Any, NamedTuple
 
 import numpy
@@ -21,6 +23,7 @@ from siligrad.autodiff import (
     primitives,
     register,
     stop_gradient,
+    trace,
     value_and_grad,
     vjp,
 )
@@ -322,3 +325,28 @@ def test_check_grads_refuses_what_it_does_not_know() -> None:
 
 def test_check_grads_accepts_single_precision() -> None:
     check_grads(np.tanh, (numpy.array([0.3, -0.2], numpy.float32),), order=1)
+
+
+def test_intermediate_values_are_freed_without_the_garbage_collector() -> None:
+    x = numpy.ones((100, 1000))
+
+    def loss(x: Any) -> Any:
+        return np.sum(np.exp(np.tanh(x) * 2) ** 2)
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        grad(loss)(x)
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            grad(loss)(x)
+            value_and_grad(loss)(x)
+            vjp(loss, x)[1](1.0)
+            jvp(loss, (x,), (x,))
+            trace(grad(loss), x)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert after - before < x.nbytes / 4

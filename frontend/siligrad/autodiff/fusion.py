@@ -7,6 +7,7 @@ use them: it carries scalars and masks itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,13 @@ def fuse(graph: Graph) -> Graph:
     * ``-(a * x)`` with a scalar: the sign moves into the scalar.
     * ``x > 0`` beside ``maximum(x, 0)`` asks the latter, so that ``x`` itself may be overwritten.
     * ``a * maximum(x, 0) * (x > 0)``: the mask is zero only where the product is, and goes.
+    * ``a * dW``, ``a * db``, ... of all that depends linearly on one error, with one power of two,
+      as in a step of gradient descent: the error is multiplied instead, where it is smallest.
     """
-    return rewrite(graph, {"multiply": _multiply, "negative": _negative, "greater": _greater})
+    graph = rewrite(graph, _RULES)
+    carried = rewrite(_Carrier(graph).run(), _RULES)
+    fewer = sum(carried.count().values()) < sum(graph.count().values())
+    return carried if fewer else graph
 
 
 def _scalar(node: Node) -> Any:
@@ -102,3 +108,83 @@ def _negative(
     assert scalar.value is not None
     negated = work.share(constant(-scalar.value, scalar.dtype, like.source))
     return work.make("multiply", (negated, rest), {}, like)
+
+
+_RULES = {"multiply": _multiply, "negative": _negative, "greater": _greater}
+
+
+# --- carrying scalars towards the beginning
+
+_LINEAR = frozenset({"negative", "reshape", "sum", "transpose"})
+
+
+class _Carrier:
+    """Moves products with a power of two to the first value from which only scaled ones follow.
+
+    ``wish`` of a node is the scalar that all of its users want it multiplied by: users that do
+    nothing else, and linear operations whose own users want the same of them.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        users: dict[Node, list[Node]] = {node: [] for node in graph.nodes}
+        for node in graph.nodes:
+            for operand in dict.fromkeys(node.inputs):
+                users[operand].append(node)
+        self.wish: dict[Node, Node | None] = {}
+        for node in reversed(graph.nodes):
+            wishes = {self._wish_of(user, node) for user in users[node]}
+            fixed = node in graph.outputs or not node.inputs
+            self.wish[node] = None if fixed or len(wishes) != 1 else wishes.pop()
+
+    def _wish_of(self, user: Node, operand: Node) -> Node | None:
+        scaled = _scaled(user)
+        if scaled is not None and scaled[1] is operand and user.dtype == operand.dtype:
+            scalar, _ = scaled
+            power = np.frexp(abs(_scalar(scalar)))[0] == 0.5
+            return scalar if power and self.wish[user] is None else None
+        return self.wish[user] if _through(user) is operand else None
+
+    def run(self) -> Graph:
+        """Return the graph with every wish fulfilled as early as possible."""
+        work = Rewriter({})
+        new: dict[Node, Node] = {}
+        for node in self.graph.nodes:
+            if not node.inputs:
+                new[node] = node if node.primitive == "input" else work.share(node)
+                continue
+            scaled = _scaled(node)
+            if scaled is not None and self.wish[scaled[1]] is not None:
+                new[node] = new[scaled[1]]  # it is multiplied already
+                continue
+            operands = tuple(new[operand] for operand in node.inputs)
+            made = work.make(node.primitive, operands, node.params, node)
+            wish, through = self.wish[node], _through(node)
+            if wish is not None and (through is None or self.wish[through] is None):
+                made = work.make("multiply", (work.share(wish), made), {}, node)
+            new[node] = made
+        outputs = tuple(new[node] for node in self.graph.outputs)
+        return replace(self.graph, outputs=outputs, nodes=work.in_order(self.graph, outputs))
+
+
+def _through(node: Node) -> Node | None:
+    """Return the operand that may be multiplied in the place of ``node``, None if there is none.
+
+    Of a product it is the one that comes from the backward pass: the error.
+    """
+    if node.primitive in _LINEAR:
+        return node.inputs[0]
+    if node.primitive not in {"matmul", "multiply"}:
+        return None
+    errors = [operand for operand in node.inputs if _is_error(operand)]
+    if len(errors) == 2 and node.primitive == "multiply":
+        errors.pop()  # elementwise rules are written g * factor
+    fits = len(errors) == 1 and errors[0].dtype == node.dtype
+    return errors[0] if fits else None
+
+
+def _is_error(node: Node) -> bool:
+    """Whether ``node`` is a cotangent, not an activation or a weight that a rule transposed."""
+    while node.primitive in {"reshape", "transpose"}:
+        node = node.inputs[0]
+    return node.backward and node.dtype.kind == "f"

@@ -290,11 +290,11 @@ def trace(function: Callable[..., Any], *args: Any) -> Graph:
         try:
             result = function(*lifted)
         finally:
-            tape.close()
+            records = tape.close()
     leaves, out_tree = tree.flatten(result)
     if result is None:
         raise TraceError(f"{name_of(function)} returned None: did it forget to return its result?")
-    build = _Builder(tape, input_names)
+    build = _Builder(tape, records, input_names)
     outputs = tuple(build.node(leaf, None) for leaf in leaves)
     inputs = tuple(node for node in build.nodes if node.primitive == "input")
     graph = Graph(
@@ -315,13 +315,13 @@ def _example(leaf: Any, path: str) -> NDArray[Any]:
 class _Builder:
     """Turns the records of a tape into nodes."""
 
-    def __init__(self, tape: Tape, input_names: Sequence[str]) -> None:
+    def __init__(self, tape: Tape, records: Sequence[Tracer], input_names: Sequence[str]) -> None:
         self.tape = tape
         self.nodes: list[Node] = []
         self.made: list[Node] = []  # the node of each record
         self.arrays: dict[int, Node] = {}  # constants by the id of their array
         names = iter(input_names)
-        for record in tape.records:
+        for record in records:
             if record.primitive.name == "input":
                 node = Node("input", (), _NO_PARAMS, record.shape, record.dtype, next(names))
             else:

@@ -13,9 +13,10 @@ import numpy as np
 
 from siligrad.autodiff.arrangement import At, Slice
 from siligrad.autodiff.graph import Node
+from siligrad.autodiff.reduction import is_product_with_ones, ones
 from siligrad.autodiff.tracer import primitives
 
-__all__ = ["NAMESPACE", "allocates", "index_text", "statement"]
+__all__ = ["NAMESPACE", "allocates", "constants", "index_text", "statement"]
 
 Kernel: TypeAlias = Callable[[Node, str, Sequence[str]], str]
 
@@ -82,6 +83,14 @@ def statement(node: Node, out: str, operands: Sequence[str]) -> str:
     return f"copyto({out}, {call})"
 
 
+def constants(node: Node) -> dict[str, Any]:
+    """Return the arrays that the statement of ``node`` uses besides its operands."""
+    if node.primitive != "sum" or not _by_ones(node):
+        return {}
+    (x,) = node.inputs
+    return {_ones(node): ones(x.shape[0], x.dtype.char)}
+
+
 def allocates(node: Node) -> bool:
     """Whether computing ``node`` allocates a temporary array."""
     if node.primitive == "power":
@@ -126,6 +135,22 @@ def _reduction(function: str) -> Kernel:
         return f"{function}({operands[0]}, {axis}, None, {out}, {keepdims})"
 
     return kernel
+
+
+def _by_ones(node: Node) -> bool:
+    (x,) = node.inputs
+    return is_product_with_ones(x.shape, x.dtype, node.params["axis"], node.params["keepdims"])
+
+
+def _ones(node: Node) -> str:
+    (x,) = node.inputs
+    return f"ones_{x.shape[0]}_{x.dtype.char}"
+
+
+def _sum(node: Node, out: str, operands: Sequence[str]) -> str:
+    if _by_ones(node):
+        return f"dot({_ones(node)}, {operands[0]}, {out})"
+    return _reduction("reduce_add")(node, out, operands)
 
 
 def _extreme(function: str) -> Kernel:
@@ -185,6 +210,6 @@ _KERNELS: dict[str, Kernel] = {
     "power": _power,
     "scatter": _scatter,
     "scatter_add": _scatter_add,
-    "sum": _reduction("reduce_add"),
+    "sum": _sum,
     "where": _where,
 }

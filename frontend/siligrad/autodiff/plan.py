@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from siligrad.autodiff.graph import Graph, Node, kind
-from siligrad.autodiff.kernels import index_text, statement
+from siligrad.autodiff.kernels import constants, index_text, statement
 from siligrad.autodiff.tracer import primitives
 
 __all__ = ["Buffer", "Plan", "make_plan"]
@@ -100,6 +100,7 @@ class _Planner:
         self.blocks: dict[Node, int] = {}
         self.outputs = self._name_outputs(donated)
         self.view_numbers = itertools.count()
+        self.constant_numbers = itertools.count()
 
     def run(self) -> Plan:
         for node, name in zip(self.graph.inputs, self.plan.inputs, strict=True):
@@ -108,7 +109,7 @@ class _Planner:
             if node.primitive == "input":
                 continue
             if node.primitive == "constant":
-                name = f"c{len(self.plan.constants)}"
+                name = f"c{next(self.constant_numbers)}"
                 self.plan.constants[name] = node.value
                 self.places[node] = _Place(name, name)
             else:
@@ -218,6 +219,7 @@ class _Planner:
                 line = f"copyto({target}, {operands[0]})"
             else:
                 line = statement(node, target, operands)
+                self.plan.constants.update(constants(node))
             self.places[node] = out
             self.plan.body.append(f"{line}  # {kind(node)}")
         for operand in {self._root(operand) for operand in node.inputs}:
@@ -230,7 +232,9 @@ class _Planner:
         place = self.places[x]
         match node.primitive:
             case "transpose":
-                expression = f"{place.name}.transpose({node.params['axes']})"
+                axes = node.params["axes"]
+                turned = axes == tuple(range(len(axes)))[::-1]
+                expression = f"{place.name}.{'T' if turned else f'transpose({axes})'}"
             case "reshape":
                 expression = f"{place.name}.reshape({node.shape})"
             case "index":

@@ -8,7 +8,7 @@ numpy may sum a transposed array in another order after ``b + a`` has become the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -57,10 +57,7 @@ def rewrite(graph: Graph, rules: Mapping[str, Rule]) -> Graph:
             operands = tuple(new[operand] for operand in node.inputs)
             new[node] = work.make(node.primitive, operands, node.params, node)
     outputs = tuple(new[node] for node in graph.outputs)
-    needed = needed_by(outputs)
-    made = [node for node in work.known.values() if node in needed]
-    nodes = (*graph.inputs, *made)
-    return replace(graph, outputs=outputs, nodes=nodes).check()
+    return replace(graph, outputs=outputs, nodes=work.in_order(graph, outputs)).check()
 
 
 class Rewriter:
@@ -87,6 +84,11 @@ class Rewriter:
     def existing(self, primitive: str, operands: tuple[Node, ...]) -> Node | None:
         """Return the node of an operation without parameters if there is one already."""
         return self.known.get(_key(primitive, operands, {}))
+
+    def in_order(self, graph: Graph, outputs: Iterable[Node]) -> tuple[Node, ...]:
+        """Return the inputs of ``graph`` and what ``outputs`` need, in the order it was made."""
+        needed = needed_by(outputs)
+        return (*graph.inputs, *(node for node in self.known.values() if node in needed))
 
     def make(
         self, primitive: str, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node

@@ -77,9 +77,15 @@ class Tape:
         self.records.append(tracer)
         return tracer
 
-    def close(self) -> None:
-        """Refuse further records: the traced function has returned."""
+    def close(self) -> list[Tracer]:
+        """Refuse further records, the traced function has returned, and hand over those there are.
+
+        The tape forgets them: a cycle of tape and tracers would keep every intermediate value until
+        Python looks for cycles.
+        """
         self.is_open = False
+        records, self.records = self.records, []
+        return records
 
 
 class Tracer:

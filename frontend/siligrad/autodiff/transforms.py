@@ -82,7 +82,7 @@ class Recording:
         try:
             result = function(*actual, **(kwargs or {}))
         finally:
-            tape.close()
+            self.records = tape.close()
         self.aux: Any = None
         if has_aux:
             if not isinstance(result, tuple) or len(result) != 2:
@@ -106,14 +106,16 @@ class Recording:
 
     def pull_back(self, cotangents: Sequence[Array | None]) -> list[Array]:
         """Return the cotangent of every input leaf, in arrays that nobody else holds."""
-        pulled = pull_back(self.tape, list(zip(self.results, cotangents, strict=True)), self.inputs)
+        pulled = pull_back(
+            self.tape, self.records, list(zip(self.results, cotangents, strict=True)), self.inputs
+        )
         held = {id(g) for g in cotangents}
         return [_own(g, tracer, held) for g, tracer in zip(pulled, self.inputs, strict=True)]
 
     def push_forward(self, tangents: Sequence[Array | None]) -> list[Array]:
         """Return the tangent of every result leaf."""
         pushed = push_forward(
-            self.tape, list(zip(self.inputs, tangents, strict=True)), self.results
+            self.tape, self.records, list(zip(self.inputs, tangents, strict=True)), self.results
         )
         held = {id(t) for t in tangents}
         return [_own(t, value, held) for t, value in zip(pushed, self.values, strict=True)]

@@ -22,22 +22,25 @@ __all__ = ["pull_back", "push_forward"]
 
 
 def pull_back(
-    tape: Tape, seeds: Iterable[tuple[Any, Array | None]], inputs: Sequence[Tracer]
+    tape: Tape,
+    records: Sequence[Tracer],
+    seeds: Iterable[tuple[Any, Array | None]],
+    inputs: Sequence[Tracer],
 ) -> list[Array | None]:
-    """Carry cotangents of results back to the inputs of ``tape`` (reverse mode).
+    """Carry cotangents of results back to the inputs of a tape (reverse mode).
 
     ``seeds`` are pairs of a result and its cotangent, None for zero; results that are not on the
     tape are constants and are left out. An input that no seed depends on gets None. The cost is at
     most a small multiple of the cost of the recorded function, whatever the number of inputs.
     """
-    cotangents: list[Array | None] = [None] * len(tape.records)
+    cotangents: list[Array | None] = [None] * len(records)
     last = -1
     for result, g in seeds:
         if g is not None and type(result) is Tracer and result.tape is tape:
             held = cotangents[result.index]
             cotangents[result.index] = g if held is None else held + g
             last = max(last, result.index)
-    for record in reversed(tape.records[: last + 1]):
+    for record in reversed(records[: last + 1]):
         g = cotangents[record.index]
         if g is None or not record.inputs or record.primitive.vjp is None:
             continue
@@ -79,16 +82,19 @@ def _pull_back_one(tape: Tape, record: Tracer, g: Array, cotangents: list[Array 
 
 
 def push_forward(
-    tape: Tape, seeds: Iterable[tuple[Tracer, Array | None]], results: Sequence[Any]
+    tape: Tape,
+    records: Sequence[Tracer],
+    seeds: Iterable[tuple[Tracer, Array | None]],
+    results: Sequence[Any],
 ) -> list[Array | None]:
     """Carry tangents of inputs forward to ``results`` (forward mode).
 
     A result that does not depend on the seeds gets None.
     """
-    tangents: list[Array | None] = [None] * len(tape.records)
+    tangents: list[Array | None] = [None] * len(records)
     for tracer, t in seeds:
         tangents[tracer.index] = t
-    for record in tape.records:
+    for record in records:
         if not record.inputs or record.primitive.vjp is None:
             continue
         if record.source is None:
@@ -142,8 +148,8 @@ def _transposed(
         if cotangent is not None and elementwise and cotangent.shape != t.shape:
             cotangent = unbroadcast(cotangent, t.shape)
     finally:
-        tape.close()
-    return pull_back(tape, [(cotangent, t)], [g])[0]
+        records = tape.close()
+    return pull_back(tape, records, [(cotangent, t)], [g])[0]
 
 
 def _values(tape: Tape, record: Tracer) -> list[Array]:
