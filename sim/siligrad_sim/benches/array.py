@@ -26,8 +26,8 @@ async def multiply(dut: Any, tiles: list[Tile], gaps: list[int]) -> None:
     columns: list[tuple[NDArray[np.int64], NDArray[np.int64], bool]] = []
     due: dict[int, list[tuple[int, int, int, int]]] = {}  # cycle: tile, row, column, sum
     idle = (np.zeros(n, np.int64), np.zeros(n, np.int64), False)
-    # A reset does not clear the sums: a tile without a term goes first.
-    columns += [(*idle[:2], True), *[idle] * n]
+    # A reset does not clear the sums: a tile without a term goes first, directly.
+    columns.append((*idle[:2], True))
     for number, ((a, b, pad), gap) in enumerate(zip(tiles, gaps, strict=True)):
         columns += [idle] * gap
         length = a.shape[1] + pad
