@@ -72,7 +72,7 @@ class Register(IntEnum):
     W_DEPTH = 6  # read only
     E_DEPTH = 7  # read only
     PROGRAM_DEPTH = 8  # read only: lines
-    CONTROL = 9  # write 1: start at ENTRY; ignored while busy
+    CONTROL = 9  # write 1: start at ENTRY; refused while busy
     STATUS = 10  # read: Status flags; a write clears REFUSED
     ENTRY = 11  # line of the first instruction
     CYCLES = 12  # read only: busy cycles of the last run, low word
