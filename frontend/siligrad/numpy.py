@@ -532,6 +532,9 @@ def einsum(subscripts: str, *operands: Array) -> Array:
 
 # --- what a traced value can do
 
+NAMESAKES: dict[str, Any] = {name: globals()[name] for name in __all__} | {"linalg.norm": _norm}
+"""What numpy's own functions become when they are given a traced value, by their names."""
+
 _OPERATORS = {
     "add": add,
     "sub": subtract,

@@ -229,6 +229,7 @@ def test_numpys_own_functions_reach_their_namesakes() -> None:
     numpy.testing.assert_array_equal(grad(lambda x: np.sum(numpy.ones(2) * x))(x), [1, 1])
     numpy.testing.assert_array_equal(grad(lambda x: (numpy.ones((1, 2)) @ x)[0])(x), [1, 1])
     numpy.testing.assert_array_equal(grad(lambda x: numpy.concatenate([x, x]).sum())(x), [2, 2])
+    assert grad(lambda x: numpy.linalg.norm(x))(numpy.array([3.0, 4.0]))[1] == 0.8  # noqa: PLW0108
 
 
 def test_the_fan_out_of_a_value_adds_up() -> None:

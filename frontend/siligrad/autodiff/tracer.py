@@ -202,8 +202,8 @@ class Tracer:
         if out is not None:
             raise TraceError(
                 f"numpy.{ufunc.__name__}(..., out=...) or an in-place operator writes a traced "
-                "value into an array that numpy owns; write `x = x + y`, not `x += "
-                f"y`{at_caller()}"
+                "value into an array that numpy owns; write `x = x + y`, not `x += y`"
+                f"{at_caller()}"
             )
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         return _call_namesake(name, operands, options)
@@ -211,20 +211,21 @@ class Tracer:
     def __array_function__(
         self, function: Callable[..., Any], types: Any, args: Any, options: Any
     ) -> Any:
-        return _call_namesake(function.__name__, args, options)
+        inside = "linalg." if function.__module__ == "numpy.linalg" else ""
+        return _call_namesake(inside + function.__name__, args, options)
 
 
 def _call_namesake(name: str, args: Any, options: Mapping[str, Any]) -> Any:
     """Call the function of :mod:`siligrad.numpy` that has the name of a numpy function."""
     from siligrad import numpy as traced_numpy  # noqa: PLC0415  # it imports this module
 
-    if name not in traced_numpy.__all__:
+    function = traced_numpy.NAMESAKES.get(name)
+    if function is None:
         raise TraceError(
             f"numpy.{name} cannot take a traced value and siligrad.numpy has no {name}: compose it "
             "from functions of siligrad.numpy, or register it as a primitive with its rule"
             f"{at_caller()}"
         )
-    function = getattr(traced_numpy, name)
     if options and not isinstance(function, Primitive):
         try:
             inspect.signature(function).bind(*args, **options)
