@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,3 +19,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite the committed listings of compiled programs instead of comparing with them",
     )
+    parser.addoption(
+        "--data",
+        metavar="DIR",
+        help="folder with mnist/, for the tests that want it (or the variable SILIGRAD_DATA)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if folder := config.getoption("--data"):
+        os.environ["SILIGRAD_DATA"] = str(Path(folder).resolve())

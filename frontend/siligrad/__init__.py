@@ -7,7 +7,21 @@
 
 from __future__ import annotations
 
-from siligrad.autodiff import grad, simplify, stop_gradient, trace, value_and_grad, vjp
+from siligrad.autodiff import (
+    check_grads,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    register,
+    simplify,
+    static,
+    stop_gradient,
+    trace,
+    value_and_grad,
+    vjp,
+)
 from siligrad.compiler import (
     CapacityError,
     LoweringError,
@@ -31,10 +45,17 @@ __all__ = [
     "SiligradError",
     "Target",
     "available_devices",
+    "check_grads",
     "compile",
     "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
     "open_device",
+    "register",
     "simplify",
+    "static",
     "stop_gradient",
     "trace",
     "value_and_grad",

@@ -223,8 +223,8 @@ class Timing:
     def cell(self) -> int:
         """Cycles from an operand at a cell's input to its product in that cell's sum.
 
-        Operand, two registers in the multiplier, one before the adder; the sum of a tile is taken as
-        its last product is added.
+        Operand, two registers in the multiplier, one before the adder; a tile's sum is taken as its
+        last product is added.
         """
         return 4
 
