@@ -194,6 +194,8 @@ def test_arguments_that_do_not_fit() -> None:
     scalar = static(lambda x: x + 1, donate=0)(1.0)
     with pytest.raises(TraceError, match=r"x is donated: it must be an array, not 1\.0"):
         scalar(1.0)
+    with pytest.raises(TraceError, match="a and b are the same array, and it is donated"):
+        static(lambda a, b: a + b, donate=0)(x, x.copy())(x, x)
     with pytest.raises(TraceError, match="donate names argument 3 of step, which has 3 arguments"):
         static(step, donate=3)(params, x, y)
     with pytest.raises(TraceError, match="cannot become a numpy array"):

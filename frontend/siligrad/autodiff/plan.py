@@ -56,6 +56,8 @@ class Plan:
         What is computed.
     inputs : sequence of :class:`str`
         Name of each input's array.
+    donated : sequence of :class:`int`
+        Positions of the inputs that may be overwritten.
     outputs : sequence of :class:`str`
         Name of each output's array; inputs among them are donated memory.
     constants : dict
@@ -72,6 +74,7 @@ class Plan:
 
     graph: Graph
     inputs: Sequence[str]
+    donated: Sequence[int] = ()
     outputs: list[str] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     buffers: list[Buffer] = field(default_factory=list)
@@ -92,7 +95,7 @@ def make_plan(graph: Graph, donated: Sequence[int] = ()) -> Plan:
 class _Planner:
     def __init__(self, graph: Graph, donated: Sequence[int]) -> None:
         self.graph = graph
-        self.plan = Plan(graph, [f"i{k}" for k in range(len(graph.inputs))])
+        self.plan = Plan(graph, [f"i{k}" for k in range(len(graph.inputs))], tuple(donated))
         self.places: dict[Node, _Place] = {}
         self.roots: dict[Node, Node] = {}  # the node that owns the memory of a node
         self.last_read = self._last_reads()

@@ -12,7 +12,8 @@ array([1., 1.])
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ def static(
     donate : :class:`int` or sequence of :class:`int`
         Positions of arguments whose arrays the program may overwrite with its results, as a
         training step does with its parameters. Use the results, not the arguments, after a run.
+        None of these arrays may share memory with another argument.
 
     >>> import numpy
     >>> step = static(lambda w, g: w - 0.5 * g, donate=0)(numpy.ones(2), numpy.ones(2))
@@ -144,6 +146,10 @@ class Static:
                     f"{node.name} is donated: it must be {kind(node)}, not {array.dtype}"
                 )
             leaves.append(array.astype(node.dtype, casting="same_kind", copy=False))
+        for a, b in _aliases(graph, self._donated):
+            if leaves[a] is leaves[b]:
+                names = f"{graph.inputs[a].name} and {graph.inputs[b].name}"
+                raise TraceError(f"{names} are the same array, and it is donated: copy one of them")
         args = tuple(
             tree.unflatten(argument.structure, leaves[argument.slice])
             for argument in graph.arguments
@@ -233,7 +239,17 @@ def _checks(plan: Plan) -> str:
         conditions.append(f"{name}.shape == {node.shape} and {name}.dtype == {node.dtype}")
         if node.shape or name in plan.outputs:
             conditions.append(f"type({name}) is ndarray")
+    conditions += [
+        f"{plan.inputs[a]} is not {plan.inputs[b]}" for a, b in _aliases(plan.graph, plan.donated)
+    ]
     return " and ".join(conditions)
+
+
+def _aliases(graph: Graph, donated: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the pairs of inputs that could be one array, and of which one is overwritten."""
+    kinds = [kind(node) for node in graph.inputs]
+    pairs = itertools.product(donated, range(len(kinds)))
+    return sorted({(min(p), max(p)) for p in pairs if p[0] != p[1] and kinds[p[0]] == kinds[p[1]]})
 
 
 def _rescues(plan: Plan, owned: list[str]) -> list[str]:
