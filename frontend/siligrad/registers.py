@@ -7,7 +7,7 @@ multiplies them by four.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 
 from siligrad.isa import LINE_BITS, Geometry, Memory
@@ -23,6 +23,7 @@ __all__ = [
     "WORDS_PER_LINE",
     "bank_bits",
     "element_address",
+    "geometry_registers",
     "program_address",
     "unpack_geometry",
 ]
@@ -88,26 +89,25 @@ class Status(IntFlag):
     REFUSED = 4  # something was written or read that a running accelerator does not allow
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    register: Register
-    name: str
+_GEOMETRY = {
+    Register.ARRAY: "array",
+    Register.OPERAND_BITS: "operand_bits",
+    Register.SUM_BITS: "sum_bits",
+    Register.X_DEPTH: "x_depth",
+    Register.W_DEPTH: "w_depth",
+    Register.E_DEPTH: "e_depth",
+    Register.PROGRAM_DEPTH: "program_depth",
+}
 
 
-_GEOMETRY = (
-    _Word(Register.ARRAY, "array"),
-    _Word(Register.OPERAND_BITS, "operand_bits"),
-    _Word(Register.SUM_BITS, "sum_bits"),
-    _Word(Register.X_DEPTH, "x_depth"),
-    _Word(Register.W_DEPTH, "w_depth"),
-    _Word(Register.E_DEPTH, "e_depth"),
-    _Word(Register.PROGRAM_DEPTH, "program_depth"),
-)
+def geometry_registers(geometry: Geometry) -> dict[Register, int]:
+    """Return what the registers that tell of the geometry read where it is `geometry`."""
+    return {register: int(getattr(geometry, name)) for register, name in _GEOMETRY.items()}
 
 
-def unpack_geometry(read: dict[Register, int]) -> Geometry:
-    """Return the geometry that identification registers, read by a host, tell of."""
-    return Geometry(**{word.name: read[word.register] for word in _GEOMETRY})
+def unpack_geometry(read: Mapping[Register, int]) -> Geometry:
+    """Return the geometry that these registers, read by a host, tell of."""
+    return Geometry(**{name: read[register] for register, name in _GEOMETRY.items()})
 
 
 def bank_bits(array: int) -> int:

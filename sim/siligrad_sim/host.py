@@ -19,26 +19,14 @@ from siligrad.registers import (
     Status,
     bank_bits,
     element_address,
+    geometry_registers,
     program_address,
     unpack_geometry,
 )
 
-__all__ = ["HostDevice", "geometry_registers"]
+__all__ = ["HostDevice"]
 
 _WORD_MASK = 0xFFFFFFFF
-
-
-def geometry_registers(geometry: Geometry) -> dict[Register, int]:
-    """Return what the registers that tell of the geometry read where it is `geometry`."""
-    return {
-        Register.ARRAY: geometry.array,
-        Register.OPERAND_BITS: geometry.operand_bits,
-        Register.SUM_BITS: geometry.sum_bits,
-        Register.X_DEPTH: geometry.x_depth,
-        Register.W_DEPTH: geometry.w_depth,
-        Register.E_DEPTH: geometry.e_depth,
-        Register.PROGRAM_DEPTH: geometry.program_depth,
-    }
 
 
 class HostDevice(Device):
