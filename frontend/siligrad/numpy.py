@@ -76,6 +76,7 @@ from siligrad.autodiff.elementwise import (
     where,
 )
 from siligrad.autodiff.indexing import getitem
+from siligrad.autodiff.operators import attach
 from siligrad.autodiff.source import at_caller
 from siligrad.autodiff.tracer import Array, Tracer
 from siligrad.errors import ShapeError
@@ -530,71 +531,9 @@ def einsum(subscripts: str, *operands: Array) -> Array:
     return reduction.einsum(*arrays, subscripts=f"{indices[0]},{indices[1]}->{result}")
 
 
-# --- what a traced value can do
+# --- traced values
 
 NAMESAKES: dict[str, Any] = {name: globals()[name] for name in __all__} | {"linalg.norm": _norm}
 """What numpy's own functions become when they are given a traced value, by their names."""
 
-_OPERATORS = {
-    "add": add,
-    "sub": subtract,
-    "mul": multiply,
-    "truediv": divide,
-    "matmul": matmul,
-    "pow": power,
-    "and": logical_and,
-    "or": logical_or,
-}
-_METHODS: dict[str, Any] = {
-    "argmax": argmax,
-    "argmin": argmin,
-    "astype": astype,
-    "clip": clip,
-    "dot": dot,
-    "flatten": ravel,
-    "max": max,
-    "mean": mean,
-    "min": min,
-    "ravel": ravel,
-    "reshape": reshape,
-    "squeeze": squeeze,
-    "std": std,
-    "sum": sum,
-    "swapaxes": swapaxes,
-    "transpose": transpose,
-    "var": var,
-    "__lt__": less,
-    "__le__": less_equal,
-    "__gt__": greater,
-    "__ge__": greater_equal,
-    "__eq__": equal,
-    "__ne__": not_equal,
-    "__neg__": negative,
-    "__abs__": absolute,
-    "__invert__": logical_not,
-    "__getitem__": getitem,
-}
-
-
-def _method(function: Any) -> Any:
-    def bound(self: Tracer, *args: Any, **kwargs: Any) -> Array:
-        return function(self, *args, **kwargs)
-
-    return bound
-
-
-def _reflected(function: Any) -> Any:
-    def bound(self: Tracer, other: Any) -> Array:
-        return function(other, self)
-
-    return bound
-
-
-for _name, _function in _OPERATORS.items():
-    setattr(Tracer, f"__{_name}__", _method(_function))
-    setattr(Tracer, f"__r{_name}__", _reflected(_function))
-for _name, _function in _METHODS.items():
-    setattr(Tracer, _name, _method(_function))
-Tracer.T = property(transpose)  # type: ignore[attr-defined]
-setattr(Tracer, "__pos__", lambda self: self)  # noqa: B010
-Tracer.__iter__ = lambda self: (self[k] for k in range(len(self)))  # type: ignore[attr-defined]
+attach(NAMESAKES)
