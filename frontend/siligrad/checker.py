@@ -20,7 +20,7 @@ from siligrad.isa import (
     Memory,
     encode_program,
 )
-from siligrad.timing import Timeline, tile_addresses
+from siligrad.timing import Timeline, a_tiles, aux_tiles, b_tiles, destination_tiles
 
 __all__ = ["CheckError", "accumulator_bound", "check_instructions"]
 
@@ -85,18 +85,7 @@ def _check_instruction(instruction: Instruction, geometry: Geometry) -> None:
             f"a tile takes {instruction.tile_cycles} cycles; at least {n} are needed to drain"
         )
 
-    written = _footprint(
-        "D",
-        instruction.destination,
-        tile_addresses(
-            instruction.d_base,
-            instruction.m_tiles,
-            instruction.d_m,
-            instruction.p_tiles,
-            instruction.d_p,
-        ),
-        geometry,
-    )
+    written = _footprint("D", instruction.destination, destination_tiles(instruction), geometry)
     if len(np.unique(written)) < written.size:
         raise CheckError("two tiles of D have the same address")
     for number, segment in enumerate(instruction.segments):
@@ -110,50 +99,17 @@ def _check_instruction(instruction: Instruction, geometry: Geometry) -> None:
                 f"segment {number}: a one of 2**{segment.ones_shift} does not fit "
                 f"{geometry.operand_bits} bits"
             )
-        k_tiles = -(-segment.k // n)
-        operands = [
-            (
-                "B",
-                instruction.product.b,
-                segment.b_base,
-                segment.b_p,
-                instruction.p_tiles,
-                segment.b_k,
-            )
-        ]
+        operands = [("B", instruction.product.b, b_tiles(instruction, segment, n))]
         if not segment.ones:
-            operands.append((
-                "A",
-                instruction.product.a,
-                segment.a_base,
-                segment.a_m,
-                instruction.m_tiles,
-                segment.a_k,
-            ))
-        for name, memory, base, outer_step, outer, inner_step in operands:
-            read = _footprint(
-                f"{name} of segment {number}",
-                memory,
-                tile_addresses(base, outer, outer_step, k_tiles, inner_step),
-                geometry,
-            )
+            operands.append(("A", instruction.product.a, a_tiles(instruction, segment, n)))
+        for name, memory, tiles in operands:
+            read = _footprint(f"{name} of segment {number}", memory, tiles, geometry)
             if memory == instruction.destination and np.intersect1d(read, written).size:
                 raise CheckError(
                     f"D overlaps {name} of segment {number}, which is still to be read"
                 )
     if instruction.uses_aux:
-        aux = _footprint(
-            "aux",
-            instruction.product.aux,
-            tile_addresses(
-                instruction.aux_base,
-                instruction.m_tiles,
-                instruction.aux_m,
-                instruction.p_tiles,
-                instruction.aux_p,
-            ),
-            geometry,
-        )
+        aux = _footprint("aux", instruction.product.aux, aux_tiles(instruction), geometry)
         in_place = instruction.aux_column == instruction.d_column and np.array_equal(aux, written)
         if (
             instruction.product.aux == instruction.destination

@@ -29,18 +29,39 @@ __all__ = [
     "run_cycles",
     "schedule_of",
     "segment_offsets",
-    "tile_addresses",
+    "a_tiles",
+    "aux_tiles",
+    "b_tiles",
+    "destination_tiles",
 ]
 
 
-def tile_addresses(
-    base: int, outer: int, outer_step: int, inner: int, inner_step: int
-) -> NDArray[np.int64]:
-    """Return the addresses of a grid of tiles, modulo the address width.
+def destination_tiles(instruction: Instruction) -> NDArray[np.int64]:
+    """Return the addresses of the tiles of D, shape ``(m_tiles, p_tiles)``."""
+    rows, columns = instruction.m_tiles, instruction.p_tiles
+    return _grid(instruction.d_base, rows, instruction.d_m, columns, instruction.d_p)
 
-    Shape ``(outer, inner)``.
-    """
-    grid = base + np.arange(outer)[:, None] * outer_step + np.arange(inner)[None, :] * inner_step
+
+def aux_tiles(instruction: Instruction) -> NDArray[np.int64]:
+    """Return the addresses of the tiles of the auxiliary operand, shape ``(m_tiles, p_tiles)``."""
+    rows, columns = instruction.m_tiles, instruction.p_tiles
+    return _grid(instruction.aux_base, rows, instruction.aux_m, columns, instruction.aux_p)
+
+
+def a_tiles(instruction: Instruction, segment: Segment, array: int) -> NDArray[np.int64]:
+    """Return the addresses of the tiles of A in `segment`, shape ``(m_tiles, k_tiles)``."""
+    terms = -(-segment.k // array)
+    return _grid(segment.a_base, instruction.m_tiles, segment.a_m, terms, segment.a_k)
+
+
+def b_tiles(instruction: Instruction, segment: Segment, array: int) -> NDArray[np.int64]:
+    """Return the addresses of the tiles of B in `segment`, shape ``(k_tiles, p_tiles)``."""
+    terms = -(-segment.k // array)
+    return _grid(segment.b_base, terms, segment.b_k, instruction.p_tiles, segment.b_p)
+
+
+def _grid(base: int, rows: int, down: int, columns: int, right: int) -> NDArray[np.int64]:
+    grid = base + np.arange(rows)[:, None] * down + np.arange(columns)[None, :] * right
     return np.asarray(grid % (1 << ADDRESS_BITS), dtype=np.int64)
 
 
@@ -165,27 +186,18 @@ class Timeline:
                 worst = Hazard(start, "port", memory)
 
         for offset, segment in segment_offsets(instruction):
-            count = -(-segment.k // n)
-            issue = offset + np.arange(count) * n
-            b = tile_addresses(segment.b_base, instruction.p_tiles, segment.b_p, count, segment.b_k)
-            wait(instruction.product.b, b, columns.T * tile_cycles + issue, "operand")
+            b = b_tiles(instruction, segment, n)
+            issue = offset + np.arange(len(b)) * n
+            wait(instruction.product.b, b.T, columns.T * tile_cycles + issue, "operand")
             wait_port(instruction.product.b, offset)
             if not segment.ones:
-                a = tile_addresses(
-                    segment.a_base, instruction.m_tiles, segment.a_m, count, segment.a_k
-                )
+                a = a_tiles(instruction, segment, n)
                 wait(instruction.product.a, a, rows * row_cycles + issue, "operand")
                 wait_port(instruction.product.a, offset)
         if instruction.uses_aux:
-            aux = tile_addresses(
-                instruction.aux_base,
-                instruction.m_tiles,
-                instruction.aux_m,
-                instruction.p_tiles,
-                instruction.aux_p,
-            )
             ends = rows * row_cycles + (columns + 1) * tile_cycles - 1
-            wait(instruction.product.aux, aux, ends + self._timing.aux, "auxiliary")
+            cycles = ends + self._timing.aux
+            wait(instruction.product.aux, aux_tiles(instruction), cycles, "auxiliary")
         return worst
 
     def place(self, instruction: Instruction, start: int) -> Scheduled:
@@ -195,13 +207,7 @@ class Timeline:
         end = start + instruction.tiles * tile_cycles - 1
         rows = np.arange(instruction.m_tiles)[:, None]
         columns = np.arange(instruction.p_tiles)[None, :]
-        tiles = tile_addresses(
-            instruction.d_base,
-            instruction.m_tiles,
-            instruction.d_m,
-            instruction.p_tiles,
-            instruction.d_p,
-        )
+        tiles = destination_tiles(instruction)
         ends = start + (rows * instruction.p_tiles + columns + 1) * tile_cycles - 1
         self._readable[instruction.destination][tiles // n] = ends + self._timing.written
         if instruction.uses_aux:

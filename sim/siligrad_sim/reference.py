@@ -25,7 +25,7 @@ from siligrad.isa import (
     Segment,
     decode_program,
 )
-from siligrad.timing import run_cycles, tile_addresses
+from siligrad.timing import a_tiles, aux_tiles, b_tiles, destination_tiles, run_cycles
 
 __all__ = ["ReferenceDevice"]
 
@@ -79,13 +79,7 @@ class ReferenceDevice(Device):
         if instruction.uses_aux:
             aux = self._read_grid(
                 instruction.product.aux,
-                tile_addresses(
-                    instruction.aux_base,
-                    instruction.m_tiles,
-                    instruction.aux_m,
-                    instruction.p_tiles,
-                    instruction.aux_p,
-                ),
+                aux_tiles(instruction),
                 transposed=bool(instruction.aux_column),
             )
         if instruction.aux_mode == AuxMode.ADD:
@@ -98,13 +92,7 @@ class ReferenceDevice(Device):
         result = _gate(instruction.gate, clipped, aux)
         self._write_grid(
             instruction.destination,
-            tile_addresses(
-                instruction.d_base,
-                instruction.m_tiles,
-                instruction.d_m,
-                instruction.p_tiles,
-                instruction.d_p,
-            ),
+            destination_tiles(instruction),
             result,
             transposed=bool(instruction.d_column),
         )
@@ -115,27 +103,20 @@ class ReferenceDevice(Device):
         n = self.geometry.array
         total = np.zeros((instruction.m_tiles * n, instruction.p_tiles * n), np.int64)
         for segment in instruction.segments:
-            k_tiles = -(-segment.k // n)
             b = self._read_grid(
                 instruction.product.b,
-                tile_addresses(
-                    segment.b_base, k_tiles, segment.b_k, instruction.p_tiles, segment.b_p
-                ),
+                b_tiles(instruction, segment, n),
                 transposed=bool(segment.b_column),
             )[: segment.k]
             if segment.ones:
                 rows = (instruction.m_tiles - 1) * n + instruction.rows_last
                 total[:rows] += b.sum(axis=0) << segment.ones_shift
             else:
-                total += _exact_product(self._read_a(instruction, segment, k_tiles), b)
+                total += _exact_product(self._read_a(instruction, segment), b)
         return total
 
-    def _read_a(
-        self, instruction: Instruction, segment: Segment, k_tiles: int
-    ) -> NDArray[np.int64]:
-        addresses = tile_addresses(
-            segment.a_base, instruction.m_tiles, segment.a_m, k_tiles, segment.a_k
-        )
+    def _read_a(self, instruction: Instruction, segment: Segment) -> NDArray[np.int64]:
+        addresses = a_tiles(instruction, segment, self.geometry.array)
         a = self._read_grid(instruction.product.a, addresses, transposed=not segment.a_column)
         return a[:, : segment.k]
 
