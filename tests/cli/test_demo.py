@@ -85,7 +85,7 @@ BROKEN = {
         "epilogue.py",
         "s4_addend.eq(Mux(one, half, half - 1))",
         "s4_addend.eq(Mux(one, half, half))",
-        "training step 0: ",
+        "",  # a tie comes up sooner or later, in a step or an inference
     ),
     "an off-by-one in the sequencer": (
         "stream.py",
@@ -127,8 +127,8 @@ def test_broken_hardware_is_found_and_named(fault: str, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"siligrad: {found}")
-    if "[" in found:
-        assert "memory" in line
+    if "cycle" not in fault and "never" not in fault:
+        assert "] (memory " in line
         assert "must be" in line
 
 
