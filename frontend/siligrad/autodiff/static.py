@@ -181,11 +181,15 @@ def write(plan: Plan) -> str:
     lines = [f"def make({', '.join(arrays)}):"]
     lines += [f"    {name} = dtype({name!r})" for name in types]
     lines += [f"    {view}" for view in plan.views]
-    lines += [f"    def run({', '.join(parameters)}):", "        try:"]
+    lines += [f"    known_{name} = None" for name in _donated(plan)]
+    lines += [f"    def run({', '.join(parameters)}):"]
+    lines += [f"        nonlocal known_{name}" for name in _donated(plan)]
+    lines += ["        try:"]
     lines += [f"            {line}" for line in unpacking]
     lines += [f"            fits = {_checks(plan)}"]
     lines += ["        except (TypeError, ValueError, KeyError, AttributeError):"]
     lines += ["            fits = False", "        if not fits:", f"            return {call}"]
+    lines += [f"        known_{name} = {name}" for name in _donated(plan)]
     lines += [f"        {line}" for line in [*_rescues(plan, owned), *plan.body]]
     lines += [f"        return {_result(plan)}", "    return run"]
     return "\n".join(lines)
@@ -235,14 +239,21 @@ def _destructure(structure: tree.Structure, name: str, leaves: list[str]) -> lis
 def _checks(plan: Plan) -> str:
     """Return the condition that the arguments are arrays like the example's."""
     conditions = ["True"]
+    donated = _donated(plan)
     for name, node in zip(plan.inputs, plan.graph.inputs, strict=True):
-        conditions.append(f"{name}.shape == {node.shape} and {name}.dtype == {node.dtype}")
+        fits = f"{name}.shape == {node.shape} and {name}.dtype == {node.dtype}"
         if node.shape or name in plan.outputs:
-            conditions.append(f"type({name}) is ndarray")
+            fits += f" and type({name}) is ndarray"
+        # What was donated comes back: an array that was checked before is known.
+        conditions.append(f"({name} is known_{name} or {fits})" if name in donated else fits)
     conditions += [
         f"{plan.inputs[a]} is not {plan.inputs[b]}" for a, b in _aliases(plan.graph, plan.donated)
     ]
     return " and ".join(conditions)
+
+
+def _donated(plan: Plan) -> list[str]:
+    return [plan.inputs[position] for position in sorted(plan.donated)]
 
 
 def _aliases(graph: Graph, donated: Iterable[int]) -> list[tuple[int, int]]:
