@@ -35,6 +35,14 @@ def test_rounding_is_that_of_exact_fractions(code: int, shift: int, rounding: Ro
     assert got.tolist() == [round_one(code, shift, rounding)]
 
 
+@pytest.mark.parametrize("rounding", [r for r in Rounding if r != Rounding.STOCHASTIC])
+def test_every_tie_and_its_neighbours_round_as_exact_fractions(rounding: Rounding) -> None:
+    for shift in range(6):  # random codes hardly ever tie: here every remainder occurs
+        small = list(range(-300, 301))
+        got = shift_round(np.array(small), shift, rounding)
+        assert got.tolist() == [round_one(code, shift, rounding) for code in small]
+
+
 @given(code=st.integers(-(2**40), 2**40), shift=shifts, draw=st.integers(0, 2**DRAW_BITS - 1))
 def test_stochastic_rounding_goes_up_where_the_draw_carries(
     code: int, shift: int, draw: int

@@ -111,6 +111,25 @@ def test_cycles_and_shift_registers_are_compared() -> None:
     assert result.first.where == "the shift register of lane 1"
 
 
+def test_saturation_counters_are_compared() -> None:
+    program, x = compiled()
+
+    class Miscounts(ReferenceDevice):
+        """A reference that has seen one more element of the second instruction saturate."""
+
+        def read_saturations(self, count: int) -> tuple[int, ...]:
+            first, second = super().read_saturations(count)
+            return first, second + 1
+
+    pair = Lockstep(ReferenceDevice(program.geometry), Miscounts(program.geometry))
+    pair.load(program)
+    result = pair.run(x)
+    assert result.words_different == 0
+    assert result.first is not None
+    assert result.first.where.startswith("the saturation counter of instruction 1 (")
+    assert result.first.got == result.first.expected + 1
+
+
 def test_a_device_says_what_it_was_given_wrong() -> None:
     program, x = compiled()
     device = ReferenceDevice(program.geometry)
