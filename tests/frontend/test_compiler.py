@@ -200,6 +200,23 @@ def test_a_learning_rate_that_is_no_power_of_two_is_refused_or_rounded_and_repor
     assert all("0.00125 times a product; rounded to 2**-10" in note for note in program.notes)
 
 
+def test_a_learning_rate_too_small_to_have_an_effect_is_refused() -> None:
+    def still(params: Any, x: Any, y: Any) -> Any:
+        grads = sg.grad(loss)(params, x, y)
+        return [
+            (W - 2**-40 * dW, b - 2**-40 * db)
+            for (W, b), (dW, db) in zip(params, grads, strict=True)
+        ]
+
+    refused(
+        still,
+        parameters(4, 3),
+        *batch(16, 4, 3),
+        donate=0,
+        match=r"params\[0\]\[\d\] would need a shift of \d+ bits, but 47 is the most; .*learning rate",
+    )
+
+
 def test_a_mean_over_a_batch_that_is_no_power_of_two_can_be_made_up_for() -> None:
     def scaled(params: Any, x: Any, y: Any) -> Any:
         rate = (

@@ -172,3 +172,20 @@ def test_the_hardware_does_the_same(name: str) -> None:
             assert result.first is None, str(result.first)
             assert result.words_different == 0
             assert result.device.cycles == program.cycles
+
+
+def test_a_result_keeps_its_words_when_others_are_computed_after_its_last_use() -> None:
+    def deep(params: Any, x: Any) -> Any:
+        first = h = relu(x @ params[0])
+        for w in params[1:]:
+            h = relu(h @ w)
+        return h, first
+
+    rng = numpy.random.default_rng(0)
+    params, x = [rng.random((6, 6)) / 2 for _ in range(5)], rng.random((BATCH, 6))
+    program = sg.compile(deep, params, x, resident=0, target=sg.Target(array=4), headroom=0)
+    device = ReferenceDevice(program.geometry)
+    device.load(program)
+    device.run(x)
+    for got, want in zip(device.read(), deep(params, x), strict=True):
+        numpy.testing.assert_allclose(got, want, atol=0.01)
