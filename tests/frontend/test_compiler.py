@@ -213,7 +213,7 @@ def test_a_learning_rate_too_small_to_have_an_effect_is_refused() -> None:
         parameters(4, 3),
         *batch(16, 4, 3),
         donate=0,
-        match=r"params\[0\]\[\d\] would need a shift of \d+ bits, but 47 is the most; .*learning rate",
+        match=r"params\[0\]\[\d\] would need a shift of \d+ bits, but 47 is the most; .*rate",
     )
 
 
