@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from siligrad import lfsr, tree
 from siligrad.errors import SiligradError
-from siligrad.isa import Geometry, Memory, encode_program
+from siligrad.isa import Geometry, Loop, Memory, encode_program
 from siligrad.program import Program
 
 __all__ = [
@@ -109,8 +109,10 @@ class Device(ABC):
         """Return the states of the N lanes' shift registers."""
 
     @abstractmethod
-    def execute(self, limit: int) -> int:
-        """Run the loaded program from line 0 and return the busy cycles counted.
+    def execute(self, loop: Loop, limit: int) -> int:
+        """Run the loaded program from line 0, as often as `loop` says.
+
+        Returns the busy cycles counted.
 
         Raises
         ------
@@ -213,7 +215,7 @@ class Device(ABC):
             codes |= program.encode(index, value)
         self._write_codes(codes)
         # A wrong machine may never end; one that is a little late is worth its number.
-        cycles = self.execute(2 * program.cycles + 1000)
+        cycles = self.execute(program.loop, 2 * program.cycles + 1000)
         if check and cycles != program.cycles:
             raise CycleCountError(
                 f"device {self.name} took {cycles} cycles for {program.name!r}, which promises "

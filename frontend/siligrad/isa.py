@@ -32,6 +32,7 @@ __all__ = [
     "INSTRUCTION_CYCLES",
     "Instruction",
     "LINE_BITS",
+    "Loop",
     "Memory",
     "Product",
     "Rounding",
@@ -39,6 +40,7 @@ __all__ = [
     "SEGMENT_CYCLES",
     "SEGMENT_LINE",
     "SHIFT_MAX",
+    "STEPS_MAX",
     "Segment",
     "Timing",
     "decode_program",
@@ -65,6 +67,9 @@ SHIFT_MAX = 47
 
 DRAW_BITS = 16
 """Random bits that stochastic rounding draws for one element."""
+
+STEPS_MAX = (1 << 16) - 1
+"""Most steps of a run."""
 
 SEGMENT_CYCLES = 2
 """Fewest cycles from the start of one segment to the start of the next."""
@@ -146,13 +151,15 @@ class Geometry:
     array
         N: rows and columns of the array, banks of each memory.
     operand_bits
-        Width of an element of X, W and E.
+        Width of an operand of the array. Words are rounded to their top bits on the way to it.
     sum_bits
         Width of an accumulator.
     x_depth, w_depth, e_depth
         Words in each bank of X, W and E; a memory holds ``N * depth`` elements.
     program_depth
         Lines of program memory.
+    word_bits
+        Width of an element of X, W and E, from `operand_bits` to 16.
     """
 
     array: int = 8
@@ -162,6 +169,7 @@ class Geometry:
     w_depth: int = 1024
     e_depth: int = 1024
     program_depth: int = 256
+    word_bits: int = 16
 
     def __post_init__(self) -> None:
         if self.array not in ARRAY_SIZES:
@@ -169,12 +177,19 @@ class Geometry:
                 f"array must be from {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1}, "
                 f"not {self.array}"
             )
-        if not 4 <= self.operand_bits <= 16:
-            raise EncodingError(f"operand_bits must be from 4 to 16, not {self.operand_bits}")
-        if not 2 * self.operand_bits <= self.sum_bits <= 48:
+        if not 4 <= self.word_bits <= 16:
+            raise EncodingError(f"word_bits must be from 4 to 16, not {self.word_bits}")
+        if not 4 <= self.operand_bits <= self.word_bits:
             raise EncodingError(
-                f"sum_bits must be at least {2 * self.operand_bits}, to hold a product of two "
-                f"{self.operand_bits}-bit operands, and at most 48, not {self.sum_bits}"
+                f"operand_bits must be from 4 to word_bits ({self.word_bits}), "
+                f"not {self.operand_bits}"
+            )
+        least = max(2 * self.operand_bits, self.word_bits)
+        if not least <= self.sum_bits <= 48:
+            raise EncodingError(
+                f"sum_bits must be at least {least}, to hold a product of two "
+                f"{self.operand_bits}-bit operands and a word of {self.word_bits} bits, and at "
+                f"most 48, not {self.sum_bits}"
             )
         for name in ("x_depth", "w_depth", "e_depth"):
             depth = getattr(self, name)
@@ -191,6 +206,43 @@ class Geometry:
     def depth(self, memory: Memory) -> int:
         """Words in each bank of `memory`."""
         return (self.x_depth, self.w_depth, self.e_depth)[memory]
+
+    @property
+    def dropped_bits(self) -> int:
+        """Low bits of a word that an operand of the array is rounded by."""
+        return self.word_bits - self.operand_bits
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """How often a run executes its program, and how far operands move from a step to the next.
+
+    Parameters
+    ----------
+    steps
+        Times that the program is executed, 1 to :data:`STEPS_MAX`.
+    x_stride, w_stride, e_stride
+        Words by which the operands that move are further in X, W and E in each step.
+    """
+
+    steps: int = 1
+    x_stride: int = 0
+    w_stride: int = 0
+    e_stride: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= STEPS_MAX:
+            raise EncodingError(f"steps must be from 1 to {STEPS_MAX}, not {self.steps}")
+        for name in ("x_stride", "w_stride", "e_stride"):
+            stride = getattr(self, name)
+            if not 0 <= stride < 1 << ADDRESS_BITS:
+                raise EncodingError(
+                    f"{name} must be from 0 to {(1 << ADDRESS_BITS) - 1}, not {stride}"
+                )
+
+    def stride(self, memory: Memory) -> int:
+        """Words from a step's moving operands in `memory` to those of the next step."""
+        return (self.x_stride, self.w_stride, self.e_stride)[memory]
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +353,8 @@ HEADER_LINE_0 = _layout(
     ("d_column", 1),
     ("aux_column", 1),
     ("final", 1),
+    ("d_moves", 1),
+    ("aux_moves", 1),
 )
 HEADER_LINE_1 = _layout(
     ("d_base", ADDRESS_BITS),
@@ -323,6 +377,8 @@ SEGMENT_LINE = _layout(
     ("ones", 1),
     ("a_column", 1),
     ("b_column", 1),
+    ("a_moves", 1),
+    ("b_moves", 1),
 )
 
 
@@ -336,6 +392,9 @@ class Segment:
     (``a_column``) or a row of them; a term of B is a row of stored tiles, or a column
     (``b_column``). With ``ones``, A is not read: it is a matrix of ones, each the code
     ``2**ones_shift``.
+
+    An operand that *moves* is found ``stride`` words further in each step of a run that has several
+    (:class:`Loop`).
 
     After its ``k`` terms a segment idles for ``pad`` cycles.
     """
@@ -352,6 +411,8 @@ class Segment:
     ones: int = 0
     a_column: int = 1
     b_column: int = 0
+    a_moves: int = 0
+    b_moves: int = 0
 
     @property
     def cycles(self) -> int:
@@ -389,6 +450,8 @@ class Instruction:
     negate: int = 0
     d_column: int = 0
     aux_column: int = 0
+    d_moves: int = 0
+    aux_moves: int = 0
     delay: int = 0
 
     @property

@@ -31,7 +31,7 @@ __all__ = [
 IDENTIFICATION = 0x53475244
 """What :attr:`Register.IDENTIFICATION` reads: ``SGRD``."""
 
-VERSION = 1 << 16 | 0
+VERSION = 2 << 16 | 0
 """What :attr:`Register.VERSION` reads: major << 16 | minor of this interface and of the
 instruction."""
 
@@ -78,7 +78,12 @@ class Register(IntEnum):
     ENTRY = 11  # line of the first instruction
     CYCLES = 12  # read only: busy cycles of the last run, low word
     CYCLES_HIGH = 13  # read only: high word
+    WORD_BITS = 14  # read only
     LFSR = 16  # state of lane 0; lane j at LFSR + j
+    STEPS = 32  # times that a run executes the program
+    X_STRIDE = 33  # words by which operands that move are further in the next step
+    W_STRIDE = 34
+    E_STRIDE = 35
 
 
 class Status(IntFlag):
@@ -91,6 +96,7 @@ class Status(IntFlag):
 
 _GEOMETRY = {
     Register.ARRAY: "array",
+    Register.WORD_BITS: "word_bits",
     Register.OPERAND_BITS: "operand_bits",
     Register.SUM_BITS: "sum_bits",
     Register.X_DEPTH: "x_depth",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,11 +120,14 @@ def _next_start(instruction: Instruction, end: int) -> int:
     return end + 1 + max(INSTRUCTION_CYCLES - last, 0)
 
 
-def schedule_of(instructions: Sequence[Instruction]) -> list[Scheduled]:
-    """Return when each instruction runs; its ``delay`` counts, its operands do not."""
+def schedule_of(instructions: Sequence[Instruction], steps: int = 1) -> list[Scheduled]:
+    """Return when each instruction runs, step by step.
+
+    Its ``delay`` counts, its operands do not.
+    """
     result = []
     ready = INSTRUCTION_CYCLES
-    for instruction in instructions:
+    for instruction in chain.from_iterable(repeat(instructions, steps)):
         start = ready + instruction.delay
         end = start + instruction.tiles * instruction.tile_cycles - 1
         result.append(Scheduled(start, end))
@@ -131,9 +135,16 @@ def schedule_of(instructions: Sequence[Instruction]) -> list[Scheduled]:
     return result
 
 
-def run_cycles(instructions: Sequence[Instruction], array: int) -> int:
-    """Return the busy cycles of a run: exact, whatever the data."""
-    return schedule_of(instructions)[-1].end + Timing(array).tail
+def run_cycles(instructions: Sequence[Instruction], array: int, steps: int = 1) -> int:
+    """Return the busy cycles of a run of `steps` steps: exact, whatever the data."""
+    first, second = (step[-1].end for step in _two_steps(instructions))
+    return first + (steps - 1) * (second - first) + Timing(array).tail
+
+
+def _two_steps(instructions: Sequence[Instruction]) -> tuple[list[Scheduled], list[Scheduled]]:
+    """Return when the first two steps run: all others follow at the distance of these."""
+    both = schedule_of(instructions, 2)
+    return both[: len(instructions)], both[len(instructions) :]
 
 
 class Timeline:

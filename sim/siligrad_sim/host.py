@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siligrad.device import Device, DeviceError
-from siligrad.isa import LINE_BITS, EncodingError, Geometry, Memory
+from siligrad.isa import LINE_BITS, EncodingError, Geometry, Loop, Memory
 from siligrad.registers import (
     IDENTIFICATION,
     VERSION,
@@ -192,10 +192,14 @@ class HostDevice(Device):
         states = self.read_block(Region.REGISTERS.base + Register.LFSR, self.geometry.array)
         return tuple(states.tolist())
 
-    def execute(self, limit: int) -> int:
+    def execute(self, loop: Loop, limit: int) -> int:
         self._check_usable()
         self.write_register(Register.STATUS, 0)  # forget what was refused before
         self.write_register(Register.ENTRY, 0)
+        self.write_register(Register.STEPS, loop.steps)
+        self.write_register(Register.X_STRIDE, loop.x_stride)
+        self.write_register(Register.W_STRIDE, loop.w_stride)
+        self.write_register(Register.E_STRIDE, loop.e_stride)
         self.write_register(Register.CONTROL, 1)
         try:
             self.wait(limit)
@@ -254,7 +258,7 @@ class HostDevice(Device):
                 f"not {words.shape}"
             )
         self._check_range(memory, address, len(words))
-        limit = (1 << self.geometry.operand_bits - 1) - 1
+        limit = (1 << self.geometry.word_bits - 1) - 1
         outside = (words > limit) | (words < -limit)
         if outside.any():
             index, bank = np.argwhere(outside)[0].tolist()
