@@ -52,26 +52,28 @@ class Accelerator(wiring.Component):
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        n, bits = geometry.array, geometry.operand_bits
+        n, bits = geometry.array, geometry.word_bits
         address_bits = max((geometry.depth(memory) - 1).bit_length() for memory in Memory)
         self.memories = [
             SkewedMemory(
                 array=n,
-                operand_bits=bits,
+                word_bits=bits,
                 depth=geometry.depth(memory),
                 address_bits=address_bits,
             )
             for memory in Memory
         ]
         self._writer = SkewedWriter(
-            array=n, operand_bits=bits, address_bits=address_bits, memories=len(Memory)
+            array=n, word_bits=bits, address_bits=address_bits, memories=len(Memory)
         )
-        self._operands = OperandSelect(array=n, operand_bits=bits)
-        self._array = SystolicArray(array=n, operand_bits=bits, sum_bits=geometry.sum_bits)
-        self._epilogue = Epilogue(array=n, operand_bits=bits, sum_bits=geometry.sum_bits)
+        self._operands = OperandSelect(array=n, word_bits=bits, operand_bits=geometry.operand_bits)
+        self._array = SystolicArray(
+            array=n, operand_bits=geometry.operand_bits, sum_bits=geometry.sum_bits
+        )
+        self._epilogue = Epilogue(array=n, word_bits=bits, sum_bits=geometry.sum_bits)
         self._sequencer = Sequencer(
             array=n,
-            operand_bits=bits,
+            operand_bits=geometry.operand_bits,
             address_bits=address_bits,
             program_depth=geometry.program_depth,
         )
@@ -135,11 +137,14 @@ class Accelerator(wiring.Component):
             host.cycles.eq(sequencer.cycles),
             sequencer.start.eq(host.start),
             sequencer.entry.eq(host.entry),
+            sequencer.steps.eq(host.steps),
             sequencer.host_request.eq(host.request),
             sequencer.host_write.eq(host.request_write),
             epilogue.load.eq(host.lfsr_load),
             epilogue.load_state.eq(host.lfsr_load_state),
         ]
+        for memory in Memory:
+            m.d.comb += sequencer.strides[memory].eq(host.strides[memory])
         for lane in range(n):
             m.d.comb += host.lfsr_states[lane].eq(epilogue.states[lane])
 
@@ -195,14 +200,14 @@ class Accelerator(wiring.Component):
                     skewed.write_data[bank].eq(writer.write_data[bank]),
                 ]
 
-        # What saturated.
+        # What saturated: the counters are a run's while busy, and the host's else.
         m.d.comb += [
             saturations.saturations.eq(epilogue.saturations),
             saturations.count.eq(sequencer.count),
             saturations.count_first.eq(sequencer.count_first),
+            saturations.add.eq(sequencer.count_add),
             saturations.write.eq(sequencer.count_write),
-            saturations.write_address.eq(sequencer.count_address),
-            saturations.read_address.eq(host.instruction),
+            saturations.address.eq(Mux(sequencer.busy, sequencer.count_address, host.instruction)),
             host.instruction_data.eq(saturations.read_data),
             host.instructions.eq(sequencer.counted),
         ]

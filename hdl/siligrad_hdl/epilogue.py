@@ -95,7 +95,7 @@ class EpilogueLane(wiring.Component):
 
     Parameters
     ----------
-    operand_bits : :class:`int`
+    word_bits : :class:`int`
         Width of a code.
     sum_bits : :class:`int`
         Width of a sum.
@@ -107,9 +107,9 @@ class EpilogueLane(wiring.Component):
         the east.
     sum : :py:`In(signed(sum_bits))`
         The sum.
-    aux : :py:`In(signed(operand_bits))`
+    aux : :py:`In(signed(word_bits))`
         The auxiliary operand.
-    result : :py:`Out(signed(operand_bits))`
+    result : :py:`Out(signed(word_bits))`
         The result, ``latency`` cycles later.
     saturated : :py:`Out(1)`
         That result counts as saturated.
@@ -124,15 +124,15 @@ class EpilogueLane(wiring.Component):
 
     latency = 6
 
-    def __init__(self, *, operand_bits: int = 16, sum_bits: int = 40) -> None:
-        self.operand_bits = operand_bits
+    def __init__(self, *, word_bits: int = 16, sum_bits: int = 40) -> None:
+        self.word_bits = word_bits
         self.sum_bits = sum_bits
         super().__init__({
             "control_west": In(EpilogueControl()),
             "control_east": Out(EpilogueControl()),
             "sum": In(signed(sum_bits)),
-            "aux": In(signed(operand_bits)),
-            "result": Out(signed(operand_bits)),
+            "aux": In(signed(word_bits)),
+            "result": Out(signed(word_bits)),
             "saturated": Out(1),
             "load": In(1),
             "load_state": In(32),
@@ -159,7 +159,7 @@ class EpilogueLane(wiring.Component):
         c0, c1, c2, c3, _, c5 = controls
         m.d.comb += self.control_east.eq(c1)
 
-        bits = self.operand_bits
+        bits = self.word_bits
         code = bits + 1  # integer bits that are kept
         keep = code + _FRACTION
 
@@ -290,7 +290,7 @@ class Epilogue(wiring.Component):
     ----------
     array : :class:`int`
         N, the number of lanes.
-    operand_bits : :class:`int`
+    word_bits : :class:`int`
         Width of a code.
     sum_bits : :class:`int`
         Width of a sum.
@@ -301,9 +301,9 @@ class Epilogue(wiring.Component):
         What to do with the row whose column 0 is at ``sums[0]`` in this cycle.
     sums : :py:`In(signed(sum_bits)).array(array)`
         Sums; column `j` of a row `j` cycles later than column 0.
-    aux : :py:`In(signed(operand_bits)).array(array)`
+    aux : :py:`In(signed(word_bits)).array(array)`
         Auxiliary operands; a whole row in the cycle of column 0.
-    results : :py:`Out(signed(operand_bits)).array(array)`
+    results : :py:`Out(signed(word_bits)).array(array)`
         Results; a whole row, ``latency`` cycles after column 0.
     saturations : :py:`Out(range(array + 1))`
         Number of saturated elements of a row, one cycle after its results.
@@ -318,16 +318,16 @@ class Epilogue(wiring.Component):
         Cycles from column 0 of a row of sums to that row of results.
     """
 
-    def __init__(self, *, array: int, operand_bits: int = 16, sum_bits: int = 40) -> None:
+    def __init__(self, *, array: int, word_bits: int = 16, sum_bits: int = 40) -> None:
         self.array = array
-        self.operand_bits = operand_bits
+        self.word_bits = word_bits
         self.sum_bits = sum_bits
         self.latency = EpilogueLane.latency + array - 1
         super().__init__({
             "control": In(EpilogueControl()),
             "sums": In(signed(sum_bits)).array(array),
-            "aux": In(signed(operand_bits)).array(array),
-            "results": Out(signed(operand_bits)).array(array),
+            "aux": In(signed(word_bits)).array(array),
+            "results": Out(signed(word_bits)).array(array),
             "saturations": Out(range(array + 1)),
             "load": In(array),
             "load_state": In(32),
@@ -339,7 +339,7 @@ class Epilogue(wiring.Component):
         control: data.View = self.control
         count: Value = Const(0, 1)
         for j in range(self.array):
-            lane = EpilogueLane(operand_bits=self.operand_bits, sum_bits=self.sum_bits)
+            lane = EpilogueLane(word_bits=self.word_bits, sum_bits=self.sum_bits)
             m.submodules[f"lane_{j}"] = lane
             m.d.comb += [
                 lane.control_west.eq(control),

@@ -6,8 +6,17 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from siligrad.isa import HEADER_LINE_0, LINE_BITS, SEGMENTS_MAX
+from siligrad.isa import (
+    ADDRESS_BITS,
+    HEADER_LINE_0,
+    LINE_BITS,
+    SEGMENTS_MAX,
+    STEPS_MAX,
+    Memory,
+    Product,
+)
 from siligrad_hdl.lines import HEADER_0, HEADER_1, SEGMENT
+from siligrad_hdl.multiplexer import multiplexer
 
 __all__ = ["Fetch", "Header", "PreparedSegment", "PreparedTile"]
 
@@ -108,7 +117,11 @@ class Fetch(wiring.Component):
     is read until then.
 
     No multiplier is needed for addresses: those of the current row of tiles of A and of the
-    current column of tiles of B are kept for each segment, and one addition leads to the next.
+    current column of tiles of B are kept for each segment, and one addition leads to the next. How
+    far the operands of an instruction have moved is chosen when its header is read; the addition
+    that begins from a base has nothing else to add and adds that.
+
+    A step is followed by the next as an instruction is by another.
 
     Parameters
     ----------
@@ -123,6 +136,10 @@ class Fetch(wiring.Component):
         Begin a program; the first line is read in the next cycle.
     entry : :py:`In(range(program_depth))`
         At this line.
+    steps, strides : :py:`In(16)`, :py:`In(ADDRESS_BITS).array(3)`
+        Times that the program is executed, where zero means once, and by how many words the
+        operands that move are further in X, W and E in the next step. They and ``entry`` stay as
+        they are until the last step has been fetched.
     line_address, line_enable, line_output : :py:`Out(range(program_depth))`, :py:`Out(1)` each
     :py:`Out(1)`
         Read a line, and take what was read over into the output register of the program memory.
@@ -136,6 +153,8 @@ class Fetch(wiring.Component):
         The prepared segment and its tile.
     header : :py:`Out(Header)`
         Its instruction.
+    first_step, last_step : :py:`Out(1)`
+        Its step is the first, the last.
     delay : :py:`Out(signed(17))`
         The delay of the instruction, less one, in the cycle in which ``delay_load`` is high.
     delay_load : :py:`Out(1)`
@@ -148,6 +167,8 @@ class Fetch(wiring.Component):
         super().__init__({
             "start": In(1),
             "entry": In(range(program_depth)),
+            "steps": In(STEPS_MAX.bit_length()),
+            "strides": In(ADDRESS_BITS).array(len(Memory)),
             "line_address": Out(range(program_depth)),
             "line_enable": Out(1),
             "line_output": Out(1),
@@ -157,6 +178,8 @@ class Fetch(wiring.Component):
             "segment": Out(PreparedSegment(address_bits=address_bits)),
             "tile": Out(PreparedTile(address_bits=address_bits)),
             "header": Out(Header()),
+            "first_step": Out(1),
+            "last_step": Out(1),
             "delay": Out(signed(17)),
             "delay_load": Out(1),
         })
@@ -188,12 +211,37 @@ class Fetch(wiring.Component):
             m_to_l.eq(m_valid & (~l_valid | p_load)),
         ]
 
+        # The steps. The counter holds what is left, less two.
+        ends = Signal()  # the last segment of the program is taken
+        again = Signal()
+        first_step = Signal()
+        steps_left = Signal(len(self.steps) + 1)
+        last_step = steps_left[-1]
+        offsets = {
+            memory: Signal(bits, name=f"{memory.name.lower()}_offset", reset_less=True)
+            for memory in Memory
+        }
+        m.d.comb += [
+            ends.eq(self.take & segment.last & header.final),
+            again.eq(ends & ~last_step),
+            self.first_step.eq(first_step),
+            self.last_step.eq(last_step),
+        ]
+        with m.If(self.start):
+            m.d.sync += [first_step.eq(1), steps_left.eq(self.steps - 2)]
+            m.d.sync += [offset.eq(0) for offset in offsets.values()]
+        with m.Elif(again):
+            m.d.sync += [first_step.eq(0), steps_left.eq(steps_left - 1)]
+            m.d.sync += [
+                offset.eq(offset + self.strides[memory]) for memory, offset in offsets.items()
+            ]
+
         # The headers: in four cycles one after the other, both header lines and the first segment
         # are read, and what arrives in l is the first header in the third cycle and the second in
         # the fourth.
         begin = Signal()
         reads = Signal(4)
-        m.d.comb += begin.eq(self.start | (self.take & segment.last & ~header.final))
+        m.d.comb += begin.eq(self.start | (self.take & segment.last & ~(header.final & last_step)))
         m.d.sync += reads.eq(Cat(begin, reads[:3]))
 
         # The loops. A counter holds what is left, less one, so that its sign bit tells the last
@@ -212,14 +260,14 @@ class Fetch(wiring.Component):
         # The line to read: the next one, or the first segment again.
         next_line = Signal(range(self.program_depth))
         first_line = Signal(range(self.program_depth))
-        again = Signal()
+        same = Signal()
         m.d.comb += [
-            again.eq(m_to_l & m_last_of_tile),
-            self.line_address.eq(Mux(again, first_line, next_line)),
+            same.eq(m_to_l & m_last_of_tile),
+            self.line_address.eq(Mux(same, first_line, next_line)),
             self.line_enable.eq(reads[:3].any() | (m_to_l & ~m_last)),
             self.line_output.eq(reads[1:3].any() | m_to_l),
         ]
-        with m.If(self.start):
+        with m.If(self.start | again):
             m.d.sync += next_line.eq(self.entry)
         with m.Elif(self.line_enable):
             m.d.sync += next_line.eq(self.line_address + 1)
@@ -272,8 +320,31 @@ class Fetch(wiring.Component):
             ]
             m.d.sync += [header[name].eq(header_0[name]) for name in Header().members]
         m.d.comb += [self.delay_load.eq(reads[2]), self.delay.eq(header_0.delay - 1)]
+
+        # How far the operands of this instruction have moved, if they do.
+        moved = {
+            name: Signal(bits, name=f"{name}_moved", reset_less=True)
+            for name in ("a", "b", "d", "aux")
+        }
+        with m.If(reads[2]):
+            x, w, e = offsets.values()
+            m.d.sync += [
+                moved["a"].eq(Mux(header_0.product == Product.EW, e, x)),
+                moved["b"].eq(Mux(header_0.product == Product.XE, e, w)),
+                moved["d"].eq(
+                    Mux(header_0.d_moves, multiplexer(header_0.destination, [x, w, e]), 0)
+                ),
+                # E, X and W are aux of the products 0, 1 and 2.
+                moved["aux"].eq(
+                    Mux(header_0.aux_moves, multiplexer(header_0.product, [e, x, w]), 0)
+                ),
+            ]
         with m.If(reads[3]):
             m.d.sync += [register.eq(header_1[name]) for name, register in base.items()]
+            m.d.sync += [
+                base[f"{name}_base"].eq(header_1[f"{name}_base"] + moved[name])
+                for name in ("d", "aux")
+            ]
 
         with m.If(m_to_l):
             m.d.sync += l_valid.eq(1)
@@ -311,13 +382,16 @@ class Fetch(wiring.Component):
             b_before.eq(Mux(alone, segment.b_tile, read_port.data[bits:])),
         ]
 
+        # The first row of tiles of A begins at the base in every column, and so moves in each.
+        a_moved = Mux(line.a_moves, moved["a"], 0)
+        b_moved = Mux(line.b_moves, moved["b"], 0)
+        a_further = Mux(l_first_row, a_moved, Mux(l_first_column, line.a_m, 0))
+        b_further = Mux(l_first_column, b_moved, line.b_p)
         with m.If(p_load):
             m.d.sync += [
                 p_index.eq(l_index),
-                segment.a_tile.eq(
-                    Mux(l_first_row, line.a_base, a_before + Mux(l_first_column, line.a_m, 0))
-                ),
-                segment.b_tile.eq(Mux(l_first_column, line.b_base, b_before + line.b_p)),
+                segment.a_tile.eq(Mux(l_first_row, line.a_base, a_before) + a_further),
+                segment.b_tile.eq(Mux(l_first_column, line.b_base, b_before) + b_further),
                 segment.a_k.eq(line.a_k),
                 segment.b_k.eq(line.b_k),
                 segment.terms.eq(line.k - 2),

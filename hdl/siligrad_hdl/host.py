@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from siligrad.isa import Geometry, Memory
+from siligrad.isa import ADDRESS_BITS, STEPS_MAX, Geometry, Memory
 from siligrad.registers import (
     HOST_ADDRESS_BITS,
     IDENTIFICATION,
@@ -24,6 +24,11 @@ from siligrad_hdl.sequencer import instructions_max
 
 __all__ = ["HostInterface"]
 
+_STRIDES = {
+    Memory.X: Register.X_STRIDE,
+    Memory.W: Register.W_STRIDE,
+    Memory.E: Register.E_STRIDE,
+}
 _REGIONS = {Memory.X: Region.X, Memory.W: Region.W, Memory.E: Region.E}
 
 
@@ -50,6 +55,8 @@ class HostInterface(wiring.Component):
         A program runs.
     start, entry : :py:`Out(1)`, :py:`Out(range(program_depth))`
         Run the program at this line.
+    steps, strides : :py:`Out(16)`, :py:`Out(ADDRESS_BITS).array(3)`
+        How often a run executes it, and how far operands move in X, W and E.
     cycles : :py:`In(64)`
         Cycles of the last run.
     lfsr_load, lfsr_load_state, lfsr_states : :py:`Out(array)`, :py:`Out(32)`,
@@ -64,9 +71,9 @@ class HostInterface(wiring.Component):
         instructions that have any.
     request, request_write : :py:`Out(TileRequest)`, :py:`Out(3)`
         A word of X, W and E to read, or to write in one of them.
-    request_write_data : :py:`Out(signed(operand_bits))`
+    request_write_data : :py:`Out(signed(word_bits))`
         What to write.
-    request_data : :py:`In(signed(operand_bits)).array(3)`
+    request_data : :py:`In(signed(word_bits)).array(3)`
         What was read from X, W and E.
     """
 
@@ -75,12 +82,14 @@ class HostInterface(wiring.Component):
         self.address_bits = address_bits
         self.read_latency = read_latency
         n = geometry.array
-        code = signed(geometry.operand_bits)
+        code = signed(geometry.word_bits)
         super().__init__({
             "host": Out(HostPort()),
             "busy": In(1),
             "start": Out(1),
             "entry": Out(range(geometry.program_depth)),
+            "steps": Out(STEPS_MAX.bit_length()),
+            "strides": Out(ADDRESS_BITS).array(len(Memory)),
             "cycles": In(64),
             "lfsr_load": Out(n),
             "lfsr_load_state": Out(32),
@@ -134,8 +143,9 @@ class HostInterface(wiring.Component):
         in_region = {item: Signal(name=f"in_{item.name.lower()}") for item in Region}
         for item, chosen in in_region.items():
             m.d.comb += chosen.eq(region == item)
-        register = word[:5]
-        is_register = in_region[Region.REGISTERS] & (word[5:] == 0)
+        register_bits = int(max(Register)).bit_length()
+        register = word[:register_bits]
+        is_register = in_region[Region.REGISTERS] & (word[register_bits:] == 0)
         bank = word[: bank_bits(n)]
         bank_address = word[bank_bits(n) :]
         line = word[2:]
@@ -166,16 +176,26 @@ class HostInterface(wiring.Component):
 
         # Registers.
         entry = Signal(range(geometry.program_depth))
+        steps = Signal(STEPS_MAX.bit_length(), init=1)
+        strides = {
+            memory: Signal(ADDRESS_BITS, name=f"{memory.name.lower()}_stride") for memory in Memory
+        }
         started = Signal()
         m.d.comb += [
             self.entry.eq(entry),
+            self.steps.eq(steps),
             self.start.eq(writes & is_register & (register == Register.CONTROL) & write_data[0]),
             self.lfsr_load_state.eq(write_data),
         ]
         with m.If(self.start):
             m.d.sync += started.eq(1)
-        with m.If(writes & is_register & (register == Register.ENTRY)):
-            m.d.sync += entry.eq(write_data)
+        written: dict[Register, Signal] = {Register.ENTRY: entry, Register.STEPS: steps}
+        for memory, stride in strides.items():
+            m.d.comb += self.strides[memory].eq(stride)
+            written[_STRIDES[memory]] = stride
+        for which, target in written.items():
+            with m.If(writes & is_register & (register == which)):
+                m.d.sync += target.eq(write_data)
         for lane in range(n):
             m.d.comb += self.lfsr_load[lane].eq(
                 writes & is_register & (register == Register.LFSR + lane)
@@ -194,9 +214,10 @@ class HostInterface(wiring.Component):
             Register.E_DEPTH: Const(geometry.e_depth, 32),
             Register.PROGRAM_DEPTH: Const(geometry.program_depth, 32),
             Register.STATUS: status,
-            Register.ENTRY: entry,
             Register.CYCLES: self.cycles[:32],
             Register.CYCLES_HIGH: self.cycles[32:],
+            Register.WORD_BITS: Const(geometry.word_bits, 32),
+            **written,
         } | {Register.LFSR + lane: self.lfsr_states[lane] for lane in range(n)}
         register_data = Signal(32)
         with m.Switch(register):

@@ -7,12 +7,16 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from siligrad_hdl.block_memory import BlockMemory
+from siligrad_hdl.delay import delayed
 
 __all__ = ["SaturationCounters"]
 
 
 class SaturationCounters(wiring.Component):
-    """Adds up the saturated elements of each instruction of a run.
+    """Adds up the saturated elements of each instruction of a run, over all its steps.
+
+    The rows of an instruction in one step are added up in a register. With the last of them, the
+    sum goes to the instruction's counter, and is added there to that of the steps before.
 
     Parameters
     ----------
@@ -27,17 +31,19 @@ class SaturationCounters(wiring.Component):
         Saturated elements of a row.
     count, count_first : :py:`In(1)`
         There is a row in this cycle; it is the first of an instruction.
-    write, write_address : :py:`In(1)`, :py:`In(range(instructions))`
-        Keep the sum of the rows up to the cycle before for this instruction.
-    read_address : :py:`In(range(instructions))`
-        Instruction to read.
+    write, add : :py:`In(1)`
+        Keep the sum of the rows up to the cycle before in the counter at the ``address`` of the
+        cycle before; add it to what the counter held when it was read at the ``address`` of two
+        cycles before.
+    address : :py:`In(range(instructions))`
+        Counter to read in this cycle.
     read_data : :py:`Out(32)`
-        Its sum, modulo 2³², ``latency`` cycles later.
+        What it holds, modulo 2³², ``latency`` cycles later.
 
     Attributes
     ----------
     latency : :class:`int`
-        Cycles from ``read_address`` to ``read_data``.
+        Cycles from ``address`` to ``read_data``.
     """
 
     latency = BlockMemory.latency
@@ -50,8 +56,8 @@ class SaturationCounters(wiring.Component):
             "count": In(1),
             "count_first": In(1),
             "write": In(1),
-            "write_address": In(range(instructions)),
-            "read_address": In(range(instructions)),
+            "add": In(1),
+            "address": In(range(instructions)),
             "read_data": Out(32),
         })
 
@@ -62,12 +68,12 @@ class SaturationCounters(wiring.Component):
         with m.If(self.count):
             m.d.sync += total.eq(Mux(self.count_first, 0, total) + self.saturations)
         m.d.comb += [
-            sums.write_enable.eq(self.write),
-            sums.write_address.eq(self.write_address),
-            sums.write_data.eq(total),
-            sums.read_address.eq(self.read_address),
+            sums.read_address.eq(self.address),
             sums.read_enable.eq(1),
             sums.output_enable.eq(1),
             self.read_data.eq(sums.read_data),
+            sums.write_enable.eq(self.write),
+            sums.write_address.eq(delayed(m, self.address, 1, name="address")),
+            sums.write_data.eq(total + Mux(self.add, sums.read_data, 0)),
         ]
         return m

@@ -77,7 +77,7 @@ class SkewedMemory(wiring.Component):
     ----------
     array : :class:`int`
         N, the number of banks and lanes.
-    operand_bits : :class:`int`
+    word_bits : :class:`int`
         Width of an element.
     depth : :class:`int`
         Words of a bank.
@@ -88,13 +88,13 @@ class SkewedMemory(wiring.Component):
     -------
     request : :py:`In(TileRequest)`
         What to read in this cycle.
-    lanes : :py:`Out(signed(operand_bits)).array(array)`
+    lanes : :py:`Out(signed(word_bits)).array(array)`
         What was read, ``latency`` cycles later, for a word in lane 0.
     write_enable : :py:`In(array)`
         Banks to write in this cycle.
     write_addresses : :py:`In(address_bits).array(array)`
         Address for each bank.
-    write_data : :py:`In(signed(operand_bits)).array(array)`
+    write_data : :py:`In(signed(word_bits)).array(array)`
         Element for each bank.
 
     Attributes
@@ -105,20 +105,20 @@ class SkewedMemory(wiring.Component):
         The banks, whose ``data`` a simulator may access.
     """
 
-    def __init__(self, *, array: int, operand_bits: int, depth: int, address_bits: int) -> None:
+    def __init__(self, *, array: int, word_bits: int, depth: int, address_bits: int) -> None:
         self.array = array
-        self.operand_bits = operand_bits
+        self.word_bits = word_bits
         self.depth = depth
         self.address_bits = address_bits
-        self.banks = [BlockMemory(shape=signed(operand_bits), depth=depth) for _ in range(array)]
-        self._rotator = Rotator(array=array, shape=signed(operand_bits))
+        self.banks = [BlockMemory(shape=signed(word_bits), depth=depth) for _ in range(array)]
+        self._rotator = Rotator(array=array, shape=signed(word_bits))
         self.latency = 1 + BlockMemory.latency + self._rotator.latency
         super().__init__({
             "request": In(TileRequest(array=array, address_bits=address_bits)),
-            "lanes": Out(signed(operand_bits)).array(array),
+            "lanes": Out(signed(word_bits)).array(array),
             "write_enable": In(array),
             "write_addresses": In(address_bits).array(array),
-            "write_data": In(signed(operand_bits)).array(array),
+            "write_data": In(signed(word_bits)).array(array),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -151,7 +151,7 @@ class SkewedWriter(wiring.Component):
     ----------
     array : :class:`int`
         N, the number of banks and lanes.
-    operand_bits : :class:`int`
+    word_bits : :class:`int`
         Width of an element.
     address_bits : :class:`int`
         Width of the addresses.
@@ -164,13 +164,13 @@ class SkewedWriter(wiring.Component):
         What to write. A word is written from lane 0.
     enable : :py:`In(memories)`
         Memories to write in this cycle.
-    lanes : :py:`In(signed(operand_bits)).array(array)`
+    lanes : :py:`In(signed(word_bits)).array(array)`
         The elements.
     write_enables : :py:`Out(array).array(memories)`
         Banks to write in each memory, ``latency`` cycles later.
     write_addresses : :py:`Out(address_bits).array(array)`
         Address for each bank, for any memory.
-    write_data : :py:`Out(signed(operand_bits)).array(array)`
+    write_data : :py:`Out(signed(word_bits)).array(array)`
         Element for each bank, for any memory.
 
     Attributes
@@ -179,22 +179,20 @@ class SkewedWriter(wiring.Component):
         Cycles from the request to the write.
     """
 
-    def __init__(
-        self, *, array: int, operand_bits: int, address_bits: int, memories: int = 3
-    ) -> None:
+    def __init__(self, *, array: int, word_bits: int, address_bits: int, memories: int = 3) -> None:
         self.array = array
-        self.operand_bits = operand_bits
+        self.word_bits = word_bits
         self.address_bits = address_bits
         self.memories = memories
-        self._rotator = Rotator(array=array, shape=signed(operand_bits))
+        self._rotator = Rotator(array=array, shape=signed(word_bits))
         self.latency = self._rotator.latency
         super().__init__({
             "request": In(TileRequest(array=array, address_bits=address_bits)),
             "enable": In(memories),
-            "lanes": In(signed(operand_bits)).array(array),
+            "lanes": In(signed(word_bits)).array(array),
             "write_enables": Out(array).array(memories),
             "write_addresses": Out(address_bits).array(array),
-            "write_data": Out(signed(operand_bits)).array(array),
+            "write_data": Out(signed(word_bits)).array(array),
         })
 
     def elaborate(self, platform: object) -> Module:

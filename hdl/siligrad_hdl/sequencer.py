@@ -6,7 +6,17 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from siligrad.isa import HEADER_LINE_0, HEADER_LINES, LINE_BITS, Gate, Memory, Product, Timing
+from siligrad.isa import (
+    ADDRESS_BITS,
+    HEADER_LINE_0,
+    HEADER_LINES,
+    LINE_BITS,
+    STEPS_MAX,
+    Gate,
+    Memory,
+    Product,
+    Timing,
+)
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.epilogue import EPILOGUE_FIELDS, EpilogueControl
 from siligrad_hdl.fetch import Fetch
@@ -38,7 +48,7 @@ class Sequencer(wiring.Component):
     array : :class:`int`
         N, rows and columns of the array.
     operand_bits : :class:`int`
-        Width of an element.
+        Width of an operand of the array.
     address_bits : :class:`int`
         Width of an address inside a bank.
     program_depth : :class:`int`
@@ -48,6 +58,8 @@ class Sequencer(wiring.Component):
     -------
     start, entry : :py:`In(1)`, :py:`In(range(program_depth))`
         Run the program at line ``entry``; ignored while busy.
+    steps, strides : :py:`In(16)`, :py:`In(ADDRESS_BITS).array(3)`
+        As in :class:`~siligrad_hdl.fetch.Fetch`. They and ``entry`` do not change while busy.
     busy : :py:`Out(1)`
         A program runs, from the cycle after ``start`` on.
     cycles : :py:`Out(64)`
@@ -67,9 +79,11 @@ class Sequencer(wiring.Component):
     count, count_first : :py:`Out(1)`
         The number of saturated elements in this cycle is that of a row, of the first row of an
         instruction.
-    count_write, count_address : :py:`Out(1)`, :py:`Out(range(instructions_max(program_depth)))`
-        The sum of those numbers up to the cycle before is to be kept, for this instruction of the
-        run.
+    count_write, count_add, count_address : :py:`Out(1)`, :py:`Out(1)`,
+    :py:`Out(range(instructions_max(program_depth)))`
+        The sum of those numbers up to the cycle before is to be kept, and added to that of the
+        steps before; the number of the instruction, from the cycle of its first row to that of its
+        last.
     counted : :py:`Out(range(instructions_max(program_depth) + 1))`
         Instructions of the last run for which there is such a sum.
     host_request, host_write : :py:`In(TileRequest)`, :py:`In(3)`
@@ -87,6 +101,8 @@ class Sequencer(wiring.Component):
         super().__init__({
             "start": In(1),
             "entry": In(range(program_depth)),
+            "steps": In(STEPS_MAX.bit_length()),
+            "strides": In(ADDRESS_BITS).array(len(Memory)),
             "busy": Out(1),
             "cycles": Out(64),
             "line_address": Out(range(program_depth)),
@@ -102,6 +118,7 @@ class Sequencer(wiring.Component):
             "count": Out(1),
             "count_first": Out(1),
             "count_write": Out(1),
+            "count_add": Out(1),
             "count_address": Out(range(instructions_max(program_depth))),
             "counted": Out(range(instructions_max(program_depth) + 1)),
             "host_request": In(request),
@@ -141,8 +158,11 @@ class Sequencer(wiring.Component):
                 "address": self.address_bits,
                 "column": 1,
                 "destination": _WIDTH["destination"],
-                "first": 1,
-                "final": 1,
+                "first": 1,  # tile of its instruction
+                "last": 1,
+                "first_step": 1,
+                "closes": 1,  # its instruction is the last of the program
+                "final": 1,  # tile of the run
             }),
             depth=depth,
         )
@@ -167,6 +187,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             fetch.start.eq(start),
             fetch.entry.eq(self.entry),
+            fetch.steps.eq(self.steps),
             self.line_address.eq(fetch.line_address),
             self.line_enable.eq(fetch.line_enable),
             self.line_output.eq(fetch.line_output),
@@ -178,6 +199,9 @@ class Sequencer(wiring.Component):
             stream.delay.eq(fetch.delay),
             stream.delay_load.eq(fetch.delay_load),
         ]
+
+        for memory in Memory:
+            m.d.comb += fetch.strides[memory].eq(self.strides[memory])
 
         # Tiles are remembered when their first term is about to be issued.
         header, tile = fetch.header, fetch.tile
@@ -195,7 +219,10 @@ class Sequencer(wiring.Component):
             write.pushed.column.eq(header.d_column),
             write.pushed.destination.eq(header.destination),
             write.pushed.first.eq(tile.first),
-            write.pushed.final.eq(tile.last & header.final),
+            write.pushed.last.eq(tile.last),
+            write.pushed.first_step.eq(fetch.first_step),
+            write.pushed.closes.eq(header.final),
+            write.pushed.final.eq(tile.last & header.final & fetch.last_step),
         ]
         m.d.comb += [epilogue.pushed[name].eq(header[name]) for name in EPILOGUE_FIELDS]
 
@@ -318,22 +345,45 @@ class Sequencer(wiring.Component):
             ]
 
         # What was saturated in a row is known one cycle after its results, and added up in another
-        # one.
-        first_row = write.tile.first & (write.index == n - 1)
+        # one. The counter of an instruction is read with the last row but one of each visit, in a
+        # step, so that its word is there when the last row has been added, and written then. So
+        # the counter is up to date three cycles later. The next visit of the same instruction needs
+        # it later: it is read for tiles whose ends are six cycles apart at least, since
+        #
+        # * an instruction begins max(c, 6) cycles or more after the last segment of the one before,
+        #   whose c cycles are no more than those of a tile: so if it is the only one of its
+        #   program, c cycles of the last segment are followed by max(c, 6) - c cycles of waiting
+        #   and a tile of max(c, N) or more;
+        # * if there are others, their own waits come on top.
+        #
+        # Visits of different instructions may end N cycles apart, and each needs a word of its own:
+        # for N = 2 the first row of a tile is the last but one, and its instruction's number is
+        # known when it is counted.
+        first_row = write.active & write.tile.first & (write.index == n - 1)
+        last_row = write.active & (write.index == 0)
         m.d.comb += [
             self.count.eq(delayed(m, write.active, 1, name="count", reset=True)),
             self.count_first.eq(delayed(m, first_row, 1, name="count_first", reset=True)),
-            self.count_write.eq(delayed(m, write.active, 2, name="count_write", reset=True)),
+            self.count_write.eq(
+                delayed(m, last_row & write.tile.last, 2, name="count_write", reset=True)
+            ),
+            self.count_add.eq(delayed(m, ~write.tile.first_step, 2, name="count_add", reset=True)),
         ]
-        counted = Signal.like(self.counted)
+        number = Signal.like(self.count_address)  # of the next instruction
         count_address = Signal.like(self.count_address)
+        counted = Signal.like(self.counted)
         m.d.comb += [self.counted.eq(counted), self.count_address.eq(count_address)]
         with m.If(start):
-            m.d.sync += counted.eq(0)
-        with m.Elif(self.count & self.count_first):
-            m.d.sync += [counted.eq(counted + 1), count_address.eq(counted)]
+            m.d.sync += [number.eq(0), counted.eq(0)]
+        with m.Elif(first_row):
+            m.d.sync += [
+                count_address.eq(number),
+                number.eq(Mux(write.tile.closes, 0, number + 1)),
+            ]
+            with m.If(write.tile.first_step):
+                m.d.sync += counted.eq(number + 1)
 
         # The last row of the last tile reaches its memory `rotate` cycles later.
-        last_row = write.active & write.tile.final & (write.index == 0)
-        m.d.comb += done.eq(delayed(m, last_row, timing.rotate + 1, name="done", reset=True))
+        done_row = last_row & write.tile.final
+        m.d.comb += done.eq(delayed(m, done_row, timing.rotate + 1, name="done", reset=True))
         return m

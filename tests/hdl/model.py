@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from siligrad.isa import Instruction
 
-__all__ = ["Lane", "Machine", "Schedule", "epilogue"]
+__all__ = ["Lane", "Machine", "Schedule", "epilogue", "in_step", "operand"]
 
 X, W, E = 0, 1, 2
 
@@ -70,12 +70,44 @@ def epilogue(
     return result, r != y and result != 0
 
 
+def operand(code: int, word_bits: int, operand_bits: int) -> int:
+    """The operand of a code."""
+    d = word_bits - operand_bits
+    if d == 0:
+        return code
+    limit: int = 2 ** (operand_bits - 1) - 1
+    nearest: int = (code + 2 ** (d - 1)) >> d
+    return min(max(nearest, -limit), limit)
+
+
+def in_step(item: Instruction, step: int, strides: Sequence[int] = (0, 0, 0)) -> Instruction:
+    """What `item` does in a step: its operands where they are then."""
+    a, b, aux = (step * strides[memory] for memory in PORTS[item.product])
+    d = step * strides[item.destination]
+    return replace(
+        item,
+        d_base=(item.d_base + item.d_moves * d) % 2**16,
+        aux_base=(item.aux_base + item.aux_moves * aux) % 2**16,
+        segments=tuple(
+            replace(
+                s,
+                a_base=(s.a_base + s.a_moves * a) % 2**16,
+                b_base=(s.b_base + s.b_moves * b) % 2**16,
+            )
+            for s in item.segments
+        ),
+    )
+
+
 class Machine:
     """Three memories, N shift registers, and what a program does to them."""
 
-    def __init__(self, array: int, bits: int, sum_bits: int, depths: Sequence[int]) -> None:
+    def __init__(
+        self, array: int, word_bits: int, operand_bits: int, sum_bits: int, depths: Sequence[int]
+    ) -> None:
         self.array = array
-        self.bits = bits
+        self.word_bits = word_bits
+        self.operand_bits = operand_bits
         self.sum_bits = sum_bits
         # memories[m][b][a]: word a of bank b of memory m
         self.memories = [[[0] * depth for _ in range(array)] for depth in depths]
@@ -93,9 +125,18 @@ class Machine:
             vector.append(self.memories[memory][bank][address])
         return vector
 
-    def run(self, program: Sequence[Instruction]) -> list[int]:
+    def run(
+        self, program: Sequence[Instruction], steps: int = 1, strides: Sequence[int] = (0, 0, 0)
+    ) -> list[int]:
         """Execute `program`; returns the saturated elements of each instruction."""
-        return [self._execute(instruction) for instruction in program]
+        saturations = [0] * len(program)
+        for step in range(steps):
+            for index, item in enumerate(program):
+                saturations[index] += self._execute(in_step(item, step, strides))
+        return [count % 2**32 for count in saturations]
+
+    def operands(self, codes: list[int]) -> list[int]:
+        return [operand(code, self.word_bits, self.operand_bits) for code in codes]
 
     def _execute(self, item: Instruction) -> int:
         n = self.array
@@ -112,8 +153,8 @@ class Machine:
                             rows = item.rows_last if i == item.m_tiles - 1 else n
                             a = [2**s.ones_shift if r < rows else 0 for r in range(n)]
                         else:
-                            a = self.read(a_memory, a_tile, q % n, s.a_column)
-                        b = self.read(b_memory, b_tile, q % n, s.b_column)
+                            a = self.operands(self.read(a_memory, a_tile, q % n, s.a_column))
+                        b = self.operands(self.read(b_memory, b_tile, q % n, s.b_column))
                         for r in range(n):
                             for c in range(n):
                                 sums[r][c] += a[r] * b[c]
@@ -134,7 +175,7 @@ class Machine:
                             sums[r][c],
                             aux[c],
                             self.lanes[c],
-                            bits=self.bits,
+                            bits=self.word_bits,
                             shift=item.shift,
                             rounding=item.rounding,
                             aux_mode=item.aux_mode,
@@ -242,6 +283,11 @@ class Schedule:
             taken |= {(read.cycle, read.memory) for read in tile.reads}
             earlier.append(tile)
         return True
+
+    def take(self, program: Sequence[Instruction], steps: int = 1) -> None:
+        """Append `program` as often as it has steps, where none of its operands moves."""
+        for item in [*program] * steps:
+            self.append(item, self.place(item))
 
     def append(self, item: Instruction, tiles: Sequence[TileTime]) -> None:
         last = item.segments[-1]

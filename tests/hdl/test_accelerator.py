@@ -24,7 +24,7 @@ from siligrad.registers import (
 )
 from siligrad_hdl.accelerator import Accelerator, to_verilog
 from tests.hdl.model import Machine, Schedule
-from tests.hdl.programs import random_program
+from tests.hdl.programs import random_program, random_steps
 
 REGISTERS = Region.REGISTERS.base
 
@@ -81,56 +81,82 @@ def simulate(dut: Accelerator, bench: Any) -> None:
 
 
 def fill(rng: np.random.Generator, machine: Machine, kind: str) -> None:
-    limit = 2 ** (machine.bits - 1) - 1
+    bits = machine.word_bits
+    limit = 2 ** (bits - 1) - 1
     for memory in machine.memories:
         for bank in memory:
             for address in range(len(bank)):
                 if kind == "random":
-                    value = int(rng.integers(-limit, limit + 1)) >> int(rng.integers(machine.bits))
+                    value = int(rng.integers(-limit, limit + 1)) >> int(rng.integers(bits))
                 else:
                     value = int(rng.choice([-limit, limit])) if kind == "extreme" else 0
                 bank[address] = value
 
 
 CASES = [
-    # array, operand bits, sum bits, depths, program depth, instructions, data
-    (2, 16, 40, (24, 24, 24), 128, 24, "random"),
-    (2, 4, 15, (11, 26, 8), 129, 20, "random"),
-    (3, 16, 40, (45, 31, 27), 128, 18, "random"),
-    (4, 16, 40, (64, 64, 64), 128, 12, "random"),
-    (4, 8, 24, (48, 37, 52), 100, 12, "extreme"),
-    (4, 16, 40, (64, 64, 64), 64, 4, "zero"),
-    (5, 12, 36, (75, 64, 60), 64, 6, "random"),
-    (7, 16, 48, (84, 84, 84), 64, 4, "extreme"),
-    (8, 16, 40, (96, 128, 100), 64, 4, "random"),
+    # array, word bits, operand bits, sum bits, depths, program depth, instructions, data, steps
+    (2, 16, 16, 40, (24, 24, 24), 128, 24, "random", 1),
+    (2, 4, 4, 15, (11, 26, 8), 129, 20, "random", 1),
+    (3, 16, 16, 40, (45, 31, 27), 128, 18, "random", 1),
+    (4, 16, 16, 40, (64, 64, 64), 128, 12, "random", 1),
+    (4, 8, 8, 24, (48, 37, 52), 100, 12, "extreme", 1),
+    (4, 16, 16, 40, (64, 64, 64), 64, 4, "zero", 1),
+    (5, 12, 12, 36, (75, 64, 60), 64, 6, "random", 1),
+    (7, 16, 16, 48, (84, 84, 84), 64, 4, "extreme", 1),
+    (8, 16, 16, 40, (96, 128, 100), 64, 4, "random", 1),
+    (2, 16, 8, 24, (40, 41, 40), 128, 10, "random", 2),
+    (2, 16, 4, 16, (40, 40, 44), 128, 10, "random", 3),
+    (2, 5, 4, 12, (64, 64, 64), 128, 6, "random", 4),
+    (2, 16, 16, 40, (64, 64, 64), 64, 1, "random", 4),
+    (3, 16, 8, 20, (60, 61, 62), 128, 8, "random", 2),
+    (4, 16, 8, 24, (64, 68, 64), 128, 6, "extreme", 4),
+    (4, 12, 11, 30, (96, 96, 96), 128, 5, "random", 3),
+    (5, 16, 12, 36, (75, 80, 85), 64, 3, "random", 2),
+    (8, 16, 8, 24, (128, 128, 130), 64, 3, "random", 3),
+    (8, 16, 16, 40, (128, 128, 128), 64, 2, "random", 2),
 ]
 
 
 @pytest.mark.parametrize(
-    ("array", "bits", "sum_bits", "depths", "program_depth", "instructions", "data"), CASES
+    (
+        "array",
+        "word_bits",
+        "operand_bits",
+        "sum_bits",
+        "depths",
+        "program_depth",
+        "instructions",
+        "data",
+        "count",
+    ),
+    CASES,
 )
 @pytest.mark.parametrize("seed", [0, 1])
 def test_random_programs_do_what_the_specification_says_in_its_time(
     array: int,
-    bits: int,
+    word_bits: int,
+    operand_bits: int,
     sum_bits: int,
     depths: tuple[int, int, int],
     program_depth: int,
     instructions: int,
     data: str,
+    count: int,
     seed: int,
 ) -> None:
     rng = np.random.default_rng(1000 * array + seed)
-    machine = Machine(array, bits, sum_bits, depths)
+    machine = Machine(array, word_bits, operand_bits, sum_bits, depths)
     fill(rng, machine, data)
-    program, schedule = random_program(rng, machine, instructions)
+    steps = random_steps(rng, machine, count)
+    program, schedule = random_program(rng, machine, instructions, steps)
     seeds = rng.integers(1, 2**32, array).tolist()
     for lane, start in zip(machine.lanes, seeds, strict=True):
         lane.state = start
     dut = Accelerator(
         Geometry(
             array=array,
-            operand_bits=bits,
+            word_bits=word_bits,
+            operand_bits=operand_bits,
             sum_bits=sum_bits,
             x_depth=depths[0],
             w_depth=depths[1],
@@ -152,8 +178,12 @@ def test_random_programs_do_what_the_specification_says_in_its_time(
                         ctx.set(dut.memories[memory].banks[bank].data[address], word)
         for lane, state in enumerate(seeds):
             await host.write(REGISTERS + Register.LFSR + lane, state)
+        if count > 1:
+            await host.write(REGISTERS + Register.STEPS, count)
+        for register, stride in zip(STRIDES, steps.strides, strict=True):
+            await host.write(REGISTERS + register, stride)
         busy = await host.run()
-        saturations = machine.run(program)
+        saturations = machine.run(program, count, steps.strides)
         assert busy == schedule.cycles
         assert await host.read(REGISTERS + Register.CYCLES) == schedule.cycles
         assert await host.read(REGISTERS + Register.STATUS) == Status.DONE
@@ -165,8 +195,8 @@ def test_random_programs_do_what_the_specification_says_in_its_time(
                         got = await host.read(element_address(memory, array, bank, address))
                         assert got == word % 2**32, where
                     assert ctx.get(dut.memories[memory].banks[bank].data[address]) == word, where
-        for index, count in enumerate(saturations):
-            assert await host.read(Region.SATURATIONS.base + index) == count, index
+        for index, saturated in enumerate(saturations):
+            assert await host.read(Region.SATURATIONS.base + index) == saturated, index
         assert await host.read(Region.SATURATIONS.base + len(saturations)) == 0
         for lane in range(array):
             assert await host.read(REGISTERS + Register.LFSR + lane) == machine.lanes[lane].state
@@ -175,7 +205,14 @@ def test_random_programs_do_what_the_specification_says_in_its_time(
 
 
 SMALL = Geometry(
-    array=3, operand_bits=8, sum_bits=20, x_depth=7, w_depth=9, e_depth=12, program_depth=17
+    array=3,
+    word_bits=8,
+    operand_bits=8,
+    sum_bits=20,
+    x_depth=7,
+    w_depth=9,
+    e_depth=12,
+    program_depth=17,
 )
 
 SHORT = Instruction(
@@ -216,6 +253,8 @@ def test_registers_tell_what_was_built() -> None:
         assert unpack_geometry(read) == SMALL
         assert read[Register.CONTROL] == read[Register.STATUS] == read[Register.ENTRY] == 0
         assert read[Register.CYCLES] == read[Register.CYCLES_HIGH] == 0
+        assert read[Register.STEPS] == 1
+        assert [read[register] for register in STRIDES] == [0, 0, 0]
 
     simulate(dut, bench)
 
@@ -225,15 +264,18 @@ def test_read_only_registers_and_words_that_do_not_exist_ignore_writes_and_read_
 
     async def bench(ctx: Any) -> None:
         host = Host(dut, ctx)
-        before = [await host.read(REGISTERS + number) for number in range(40)]
-        for number in range(40):
-            if number not in {Register.CONTROL, Register.STATUS, Register.ENTRY, *LFSRS}:
+        before = [await host.read(REGISTERS + number) for number in range(100)]
+        writable = {Register.CONTROL, Register.STATUS, Register.ENTRY, *LFSRS, *LOOP}
+        for number in range(100):
+            if number not in writable:
                 await host.write(REGISTERS + number, 0xFFFFFFFF)
-        assert [await host.read(REGISTERS + number) for number in range(40)] == before
+        assert [await host.read(REGISTERS + number) for number in range(100)] == before
         for address in (
-            REGISTERS + 14,
+            REGISTERS + 15,
             REGISTERS + Register.LFSR + 3,
-            REGISTERS + 32 + Register.IDENTIFICATION,
+            REGISTERS + Register.E_STRIDE + 1,
+            REGISTERS + 64 + Register.IDENTIFICATION,
+            REGISTERS + 64 + Register.STEPS,
             REGISTERS + (1 << 19) + Register.ENTRY,
             program_address(17),
             program_address(128),
@@ -263,6 +305,8 @@ def test_read_only_registers_and_words_that_do_not_exist_ignore_writes_and_read_
 
 
 LFSRS = range(Register.LFSR, Register.LFSR + 3)
+STRIDES = (Register.X_STRIDE, Register.W_STRIDE, Register.E_STRIDE)
+LOOP = (Register.STEPS, *STRIDES)
 
 
 def test_words_are_read_as_they_were_written_and_sign_extended() -> None:
@@ -283,6 +327,8 @@ def test_words_are_read_as_they_were_written_and_sign_extended() -> None:
         for register in LFSRS:
             written[REGISTERS + register] = int(rng.integers(1, 2**32))
         written[REGISTERS + Register.ENTRY] = 16
+        for register in LOOP:
+            written[REGISTERS + register] = int(rng.integers(1, 2**16))
         for address, value in written.items():
             await host.write(address, value)
         for address in rng.permutation(list(written)).tolist():
@@ -319,6 +365,10 @@ def test_a_running_program_is_neither_disturbed_nor_slowed() -> None:
             (Region.SATURATIONS.base, 0),
             (REGISTERS + Register.ENTRY, 1),
             (REGISTERS + Register.LFSR, 77),
+            (REGISTERS + Register.STEPS, 2),
+            (REGISTERS + Register.X_STRIDE, 3),
+            (REGISTERS + Register.W_STRIDE, 3),
+            (REGISTERS + Register.E_STRIDE, 3),
             (REGISTERS + Register.CONTROL, 1),
             (REGISTERS + Register.CYCLES, 1),
             (element_address(Memory.X, 3, 0, 0), None),
@@ -336,6 +386,7 @@ def test_a_running_program_is_neither_disturbed_nor_slowed() -> None:
         assert await host.read(REGISTERS + Register.CYCLES) == schedule.cycles
         assert await host.read(REGISTERS + Register.ENTRY) == 5
         assert await host.read(REGISTERS + Register.LFSR) == 1
+        assert [await host.read(REGISTERS + register) for register in LOOP] == [1, 0, 0, 0]
         assert await host.read(element_address(Memory.X, 3, 0, 0)) == 127
         assert await host.read(Region.SATURATIONS.base) == 200 * 9
         # A shorter run: its cycles and its saturations replace those of the one before.
@@ -385,9 +436,19 @@ def test_a_reset_in_a_run_leaves_nothing_behind() -> None:
     "geometry",
     [
         Geometry(
-            array=2, operand_bits=4, sum_bits=8, x_depth=2, w_depth=2, e_depth=2, program_depth=4
+            array=2,
+            word_bits=4,
+            operand_bits=4,
+            sum_bits=8,
+            x_depth=2,
+            w_depth=2,
+            e_depth=2,
+            program_depth=4,
         ),
-        Geometry(array=3, operand_bits=4, sum_bits=48, x_depth=3, w_depth=5, e_depth=65536),
+        Geometry(array=2, operand_bits=4, sum_bits=16, x_depth=2, w_depth=2, e_depth=2),
+        Geometry(
+            array=3, word_bits=4, operand_bits=4, sum_bits=48, x_depth=3, w_depth=5, e_depth=65536
+        ),
         Geometry(array=5, program_depth=1 << 14),
         pytest.param(Geometry(array=16, x_depth=65536), marks=pytest.mark.slow),
     ],

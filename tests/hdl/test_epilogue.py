@@ -21,7 +21,7 @@ def control(element: Element) -> Element:
 def run(dut: EpilogueLane, elements: list[Element], seed: int = 1) -> None:
     """Send a stream of elements through a lane and compare each with the specification."""
     lane = Lane(seed)
-    bits = dut.operand_bits
+    bits = dut.word_bits
 
     async def bench(ctx: Any) -> None:
         ctx.set(dut.load, 1)
@@ -66,7 +66,9 @@ def corners(rng: np.random.Generator, shift: int, sum_bits: int, bits: int) -> l
 
 
 @pytest.mark.parametrize("rounding", list(Rounding))
-@pytest.mark.parametrize(("bits", "sum_bits"), [(16, 40), (8, 24), (4, 8), (16, 48), (5, 37)])
+@pytest.mark.parametrize(
+    ("bits", "sum_bits"), [(16, 40), (8, 24), (4, 8), (16, 48), (5, 37), (16, 16), (16, 20)]
+)
 def test_every_shift_and_rounding_at_the_corners(bits: int, sum_bits: int, rounding: int) -> None:
     rng = np.random.default_rng(rounding + 10 * bits)
     limit = (1 << bits - 1) - 1
@@ -85,7 +87,7 @@ def test_every_shift_and_rounding_at_the_corners(bits: int, sum_bits: int, round
                 "negate": int(rng.integers(0, 2)),
             }
             elements.append(element)
-    run(EpilogueLane(operand_bits=bits, sum_bits=sum_bits), elements, seed=0xACE1)
+    run(EpilogueLane(word_bits=bits, sum_bits=sum_bits), elements, seed=0xACE1)
 
 
 def test_everything_in_turn_draws_only_for_valid_stochastic_elements() -> None:
@@ -105,13 +107,13 @@ def test_everything_in_turn_draws_only_for_valid_stochastic_elements() -> None:
         for rounding, aux_mode, gate, negate, shift in modes
     ]
     order = rng.permutation(len(elements))
-    run(EpilogueLane(operand_bits=16, sum_bits=40), [elements[index] for index in order], 0x1234567)
+    run(EpilogueLane(word_bits=16, sum_bits=40), [elements[index] for index in order], 0x1234567)
 
 
 @pytest.mark.parametrize("array", [2, 3, 5, 8])
 def test_rows_come_out_whole_and_their_saturations_are_counted(array: int) -> None:
     rng = np.random.default_rng(array)
-    dut = Epilogue(array=array, operand_bits=8, sum_bits=24)
+    dut = Epilogue(array=array, word_bits=8, sum_bits=24)
     assert EpilogueLane.latency == Timing(array).epilogue
     assert Timing(array).drain + dut.latency + Timing(array).rotate == Timing(array).write
     lanes = [Lane(1000 + lane) for lane in range(array)]

@@ -43,10 +43,10 @@ def places(request: dict[str, int], array: int) -> list[tuple[int, int]]:
 def test_rows_columns_and_words_are_read_as_they_were_written(array: int, depth: int) -> None:
     rng = np.random.default_rng(array)
     memories = [
-        SkewedMemory(array=array, operand_bits=7, depth=depth, address_bits=ADDRESS_BITS)
+        SkewedMemory(array=array, word_bits=7, depth=depth, address_bits=ADDRESS_BITS)
         for _ in range(2)
     ]
-    writer = SkewedWriter(array=array, operand_bits=7, address_bits=ADDRESS_BITS, memories=2)
+    writer = SkewedWriter(array=array, word_bits=7, address_bits=ADDRESS_BITS, memories=2)
     timing = Timing(array)
     assert memories[0].latency + 1 == timing.read
     assert writer.latency == timing.rotate

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from siligrad.isa import Instruction, Memory, Product, Segment, encode_program
 from siligrad_hdl.program_memory import ProgramMemory
 from siligrad_hdl.sequencer import Sequencer
 from tests.hdl.model import Access, Machine, Schedule
-from tests.hdl.programs import random_program
+from tests.hdl.programs import ONCE, Steps, random_program, random_steps
 
 ADDRESS_BITS = 11
 PROGRAM_DEPTH = 256
 
 
-def follow(array: int, program: list[Instruction], schedule: Schedule) -> None:
+def follow(array: int, program: list[Instruction], schedule: Schedule, steps: Steps = ONCE) -> None:
     """Run `program` and compare what is read, fed and written in every cycle with the schedule."""
     reads: dict[int, list[Access]] = {}
     writes: dict[int, Access] = {}
@@ -48,6 +49,9 @@ def follow(array: int, program: list[Instruction], schedule: Schedule) -> None:
                 ctx.set(memory.write_data, line >> 32 * word & 0xFFFFFFFF)
                 await ctx.tick()
         ctx.set(memory.write_words, 0)
+        ctx.set(dut.steps, steps.count)
+        for stride, value in zip(dut.strides, steps.strides, strict=True):
+            ctx.set(stride, value)
         for _ in range(2):  # the second time, nothing of the first is left
             assert not ctx.get(dut.busy)
             ctx.set(dut.start, 1)
@@ -91,11 +95,26 @@ def follow(array: int, program: list[Instruction], schedule: Schedule) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_access_comes_in_the_cycle_that_the_specification_says(array: int, seed: int) -> None:
     rng = np.random.default_rng(100 * array + seed)
-    machine = Machine(array, 16, 40, [80 * array] * 3)
+    machine = Machine(array, 16, 16, 40, [80 * array] * 3)
     program, schedule = random_program(
         rng, machine, 12, segments_max=12, k_max=2 * array + 1, tiles_max=4
     )
     follow(array, program, schedule)
+
+
+@pytest.mark.parametrize("array", [2, 3, 4, 7, 8])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_every_step_comes_in_its_cycles_and_finds_what_moves(array: int, count: int) -> None:
+    rng = np.random.default_rng(100 * array + count)
+    machine = Machine(array, 16, 16, 40, [80 * array] * 3)
+    steps = random_steps(rng, machine, count)
+    program, schedule = random_program(
+        rng, machine, 6, steps, segments_max=12, k_max=2 * array + 1, tiles_max=4
+    )
+    moving = {s.a_moves for item in program for s in item.segments}
+    moving |= {item.d_moves for item in program}
+    assert moving == {0, 1}
+    follow(array, program, schedule, steps)
 
 
 def instruction(segments: list[Segment], **fields: int) -> Instruction:
@@ -120,8 +139,8 @@ def instruction(segments: list[Segment], **fields: int) -> Instruction:
         [instruction([Segment(k=2)], m_tiles=200), instruction([Segment(k=2)], p_tiles=150)],
     ],
 )
-def test_the_shortest_and_the_longest_of_everything(program: list[Instruction]) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_shortest_and_the_longest_of_everything(program: list[Instruction], count: int) -> None:
     schedule = Schedule(2)
-    for item in program:
-        schedule.append(item, schedule.place(item))
-    follow(2, program, schedule)
+    schedule.take(program, count)
+    follow(2, program, schedule, replace(ONCE, count=count))

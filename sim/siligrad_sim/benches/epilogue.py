@@ -1,6 +1,6 @@
 """Bench of :class:`siligrad_hdl.epilogue.Epilogue`.
 
-Parameters ``array``, ``operand_bits``, ``sum_bits``.
+Parameters ``array``, ``word_bits``, ``sum_bits``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pack(operation: Operation, valid: bool) -> int:
 async def follow(dut: Any, rows: list[Row]) -> None:
     """Process `rows`, one a cycle, and compare results, saturations and the states of the lanes."""
     parameters = bench_parameters()
-    n, bits = parameters["array"], parameters["operand_bits"]
+    n, bits = parameters["array"], parameters["word_bits"]
     latency = Timing(n).epilogue + n - 1
     lanes = [Lane(state) for state in random_generator().integers(1, 1 << 32, n).tolist()]
     sums = [getattr(dut, f"sums__{lane}") for lane in range(n)]
@@ -102,7 +102,7 @@ async def follow(dut: Any, rows: list[Row]) -> None:
 def draw_row(rng: np.random.Generator, operation: Operation, *, valid: bool = True) -> Row:
     """Draw sums near the places where something changes: ties, both ends of the codes, zero."""
     parameters = bench_parameters()
-    bits, sum_bits = parameters["operand_bits"], parameters["sum_bits"]
+    bits, sum_bits = parameters["word_bits"], parameters["sum_bits"]
     limit, largest = (1 << bits - 1) - 1, (1 << sum_bits - 1) - 1
     codes = [0, 1, 2, -1, -2, limit, limit + 1, -limit, -limit - 1, 2 << bits, -(2 << bits)]
     step = 1 << operation.shift
@@ -145,7 +145,7 @@ async def does_every_operation_with_every_shift(dut: Any) -> None:
 async def rounds_ties_and_saturates_at_both_ends(dut: Any, rounding: Rounding) -> None:
     """Every sum around every tie and around both ends of the codes, for a small shift."""
     parameters = bench_parameters()
-    n, bits = parameters["array"], parameters["operand_bits"]
+    n, bits = parameters["array"], parameters["word_bits"]
     limit = (1 << bits - 1) - 1
     shift = 3
     around = [*range(-40, 41), *range((limit - 3) << shift, (limit + 3) << shift)]

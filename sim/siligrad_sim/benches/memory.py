@@ -1,7 +1,7 @@
 """Bench of :class:`siligrad_hdl.scratchpad.SkewedMemory`, written through a ``SkewedWriter``.
 
 The top has the ports ``read_request``, ``write_request``, ``write_enable``, ``lanes`` and
-``write_lanes``. Parameters ``array``, ``operand_bits``, ``depth``, ``address_bits``.
+``write_lanes``. Parameters ``array``, ``word_bits``, ``depth``, ``address_bits``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ async def follow(dut: Any, work: list[Work]) -> None:
         *[Work()] * Timing(n).rotate,
         *work,
     ]
-    limit = (1 << parameters["operand_bits"] - 1) - 1
+    limit = (1 << parameters["word_bits"] - 1) - 1
     read_latency, write_latency = Timing(n).read - 1, Timing(n).rotate
     words = np.zeros((parameters["depth"], n), np.int64)
     lanes = [getattr(dut, f"lanes__{lane}") for lane in range(n)]
