@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import siligrad_cli.one_thread  # noqa: F401  # before anything imports numpy
 from siligrad.errors import SiligradError
-from siligrad_cli import demo, report, train
+from siligrad_cli import compile, demo, report, train  # noqa: A004  the command's name
 
 __all__ = ["main"]
 
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo.add_parser(commands)
     train.add_parser(commands)
+    compile.add_parser(commands)
     report.add_parser(commands)
     options = parser.parse_args(argv)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from siligrad.files import replacing
+from siligrad_cli.plotting import plotting, save_figure
 
 __all__ = ["draw_losses"]
 
@@ -27,16 +27,7 @@ def draw_losses(report: _Losses, path: Path) -> Path:
     ImportError
         If matplotlib is not installed.
     """
-    import matplotlib  # noqa: PLC0415  optional
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415  optional, and only after the backend is chosen
-
-    with matplotlib.rc_context({
-        "svg.hashsalt": "siligrad",
-        "svg.fonttype": "none",
-        "font.size": 10,
-    }):
+    with plotting() as pyplot:
         figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
         curves: Sequence[tuple[str, list[float], dict[str, Any]]] = (
             ("float64 on the host", report.float_loss, {"color": "#bbbbbb", "linewidth": 5}),
@@ -56,7 +47,4 @@ def draw_losses(report: _Losses, path: Path) -> Path:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-        with replacing(path) as beside:
-            figure.savefig(beside, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
-    return path
+        return save_figure(figure, path)

@@ -1,0 +1,194 @@
+"""``siligrad compile``: a network file to an image, every cycle and every word accounted for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import siligrad as sg
+from siligrad.errors import DataError, SiligradError
+from siligrad.explain import explain
+from siligrad.isa import ARRAY_SIZES, Memory
+from siligrad_cli.network import load_network, telling_the_line
+
+__all__ = ["add_parser", "describe"]
+
+DEPTHS = ("x_depth", "w_depth", "e_depth", "program_depth")
+
+PICTURES = (".svg", ".png")
+"""What pictures can be written as."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    default = sg.Target()
+    parser = commands.add_parser(
+        "compile",
+        help="compile the function in a Python file to an image, and say where its cycles go",
+        description="Compile a function of a Python file of yours to a static program. The file "
+        "defines the function (step, or what --function says) and arguments(), which returns "
+        "examples of its arguments; optionally donate, resident (names of parameters) and "
+        "calibration(), which returns more examples.",
+    )
+    parser.add_argument("network", type=Path, metavar="NET.py", help="your file; it is executed")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="image to write, such as step.sgp"
+    )
+    parser.add_argument(
+        "--function", default="step", metavar="NAME", help="what to compile (default step)"
+    )
+    parser.add_argument(
+        "--batch", type=_positive, metavar="B", help="passed to arguments(batch=...) of the file"
+    )
+    parser.add_argument(
+        "--array",
+        type=int,
+        default=default.array,
+        choices=ARRAY_SIZES,
+        metavar="N",
+        help=f"size of the array, N x N: {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1} "
+        f"(default {default.array})",
+    )
+    for name, meaning in (("operand-bits", "of an operand"), ("sum-bits", "of an accumulator")):
+        value = getattr(default, name.replace("-", "_"))
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=value,
+            metavar="B",
+            help=f"width {meaning} (default {value})",
+        )
+    for depth in DEPTHS:
+        parser.add_argument(
+            f"--{depth.replace('_', '-')}",
+            type=int,
+            metavar="D",
+            help="words a bank of that memory, or lines of program memory, that the target has "
+            "(default: what the program needs)",
+        )
+    parser.add_argument(
+        "--headroom",
+        type=int,
+        default=1,
+        metavar="B",
+        help="bits kept free above the largest magnitude of the examples (default 1)",
+    )
+    parser.add_argument(
+        "--round-factors",
+        action="store_true",
+        help="round a learning rate that is no power of two instead of refusing it",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="for each instruction: its line, shapes, memories, cycles, what it waits for and why",
+    )
+    parser.add_argument("--json", action="store_true", help="print that as JSON, only that")
+    parser.add_argument(
+        "--timeline", type=_picture, metavar="FILE", help="draw the run over time (.svg or .png)"
+    )
+    parser.add_argument(
+        "--memory-map",
+        type=_picture,
+        metavar="FILE",
+        help="draw which tensor has which words, and how long (.svg or .png); print it too",
+    )
+    parser.set_defaults(run=_command)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in PICTURES:
+        raise argparse.ArgumentTypeError(f"must end in {' or '.join(PICTURES)}, not {text!r}")
+    return path
+
+
+def _command(options: argparse.Namespace) -> int:
+    say: Callable[[str], None] = (lambda _: None) if options.json else print
+    target = sg.Target(
+        array=options.array,
+        operand_bits=options.operand_bits,
+        sum_bits=options.sum_bits,
+        **{depth: getattr(options, depth) for depth in DEPTHS},
+    )
+    network = load_network(options.network, options.function, options.batch)
+    with telling_the_line(options.network):
+        program = sg.compile(
+            network.function,
+            *network.arguments,
+            target=target,
+            donate=network.donate,
+            resident=network.resident,
+            calibration=network.calibration,
+            headroom=options.headroom,
+            round_factors=options.round_factors,
+        )
+    explanation = explain(program)
+    say(describe(program))
+    if options.explain:
+        say(f"\n{explanation}")
+    if options.explain or options.memory_map:
+        say(f"\n{program.memory_map()}")
+    if options.explain or options.memory_map or options.timeline:
+        say("")
+    if options.timeline:
+        from siligrad_cli.timeline import draw_timeline  # noqa: PLC0415  it needs matplotlib
+
+        _write(options.timeline, lambda path: draw_timeline(explanation, path))
+        say(f"timeline  {options.timeline}")
+    if options.memory_map:
+        from siligrad_cli.memory_map import draw_memory_map  # noqa: PLC0415  it needs matplotlib
+
+        _write(options.memory_map, lambda path: draw_memory_map(explanation, path))
+        say(f"map       {options.memory_map}")
+    if options.output:
+        _write(options.output, program.save)
+        say(f"image     {options.output}, {options.output.stat().st_size} bytes")
+    elif not options.json:
+        say("image     none; -o FILE writes it")
+    if options.json:
+        print(json.dumps(explanation.as_json(), indent=1))
+    return 0
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    try:
+        write(path)
+    except ImportError as error:
+        raise SiligradError(
+            f"{path} is a picture, which needs matplotlib: pip install 'siligrad[plot]'"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def describe(program: sg.Program) -> str:
+    """Return size, cycles, memory use and notes of `program`, a line each."""
+    geometry = program.geometry
+    count = len(program.instructions)
+    lines = sum(instruction.lines for instruction in program.instructions)
+    use = ", ".join(
+        f"{memory.name} {program.words_used(memory)} of {geometry.depth(memory)}"
+        for memory in Memory
+    )
+    several = f" in {program.loop.steps} steps" if program.loop.steps > 1 else ""
+    text = (
+        f"program   {program.name}: {count} instruction{'s' * (count > 1)} in {lines} of "
+        f"{geometry.program_depth} lines\n"
+        f"time      {program.cycles} cycles exactly{several}, {program.utilisation:.1%} of the "
+        "multipliers' time\n"
+        f"array     {geometry.array} x {geometry.array}, operands of {geometry.operand_bits} bits, "
+        f"sums of {geometry.sum_bits}\n"
+        f"memory    words a bank: {use}"
+    )
+    return text + "".join(f"\nnote      {note}" for note in program.notes)
