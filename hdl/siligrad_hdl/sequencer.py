@@ -345,20 +345,20 @@ class Sequencer(wiring.Component):
             ]
 
         # What was saturated in a row is known one cycle after its results, and added up in another
-        # one. The counter of an instruction is read with the last row but one of each visit, in a
-        # step, so that its word is there when the last row has been added, and written then. So
-        # the counter is up to date three cycles later. The next visit of the same instruction needs
-        # it later: it is read for tiles whose ends are six cycles apart at least, since
+        # one. A visit is an instruction in one step; let t be the cycle in which its last row is
+        # counted. Its counter is read in cycle t - 1 and arrives in t + 1, when the sum of the
+        # visit is complete: there they are added and written, and cycle t + 2 reads the new word.
         #
-        # * an instruction begins max(c, 6) cycles or more after the last segment of the one before,
-        #   whose c cycles are no more than those of a tile: so if it is the only one of its
-        #   program, c cycles of the last segment are followed by max(c, 6) - c cycles of waiting
-        #   and a tile of max(c, N) or more;
-        # * if there are others, their own waits come on top.
+        # The next visit of the same instruction reads it in time: in its own t - 1, and its t is
+        # six cycles later at least. For between them an instruction begins, max(c, 6) cycles after
+        # the last segment, of c cycles, of the one before, so max(c, 6) - c cycles after that one
+        # has ended; and if it is the same instruction, each of its tiles takes c cycles or more.
+        # If it is another, it takes as many as it likes, and max(c, 6) - c more come before the
+        # next, where c is the length of its own last segment: six in all, again.
         #
-        # Visits of different instructions may end N cycles apart, and each needs a word of its own:
-        # for N = 2 the first row of a tile is the last but one, and its instruction's number is
-        # known when it is counted.
+        # Visits of different instructions may be N cycles apart. The address is that of a visit
+        # from the cycle of its first row to that of its last; these are N rows or more, and N is at
+        # least 2, so cycles t - 1 and t, in which it is looked at, are among them.
         first_row = write.active & write.tile.first & (write.index == n - 1)
         last_row = write.active & (write.index == 0)
         m.d.comb += [

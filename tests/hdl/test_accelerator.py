@@ -401,6 +401,92 @@ def test_a_running_program_is_neither_disturbed_nor_slowed() -> None:
     simulate(dut, bench)
 
 
+def tiles(k: int, pad: int = 0, count: int = 1, **fields: int) -> Instruction:
+    """X times W into E, of one segment, with a third of the elements saturated or more."""
+    segment = Segment(k=k, a_moves=1, pad=pad, **fields)
+    return replace(SHORT, m_tiles=count, rows_last=2, d_base=0, d_m=2, segments=(segment,), shift=3)
+
+
+@pytest.mark.parametrize(
+    ("array", "program", "count"),
+    [
+        (2, [tiles(2)], 40),
+        (2, [tiles(2, count=2)], 12),
+        (2, [tiles(6)], 12),
+        (2, [tiles(7, pad=1)], 12),
+        # The second instruction ends as soon after the first as two can.
+        (2, [tiles(10), tiles(2)], 20),
+        (2, [tiles(10), tiles(2), tiles(11), tiles(1, pad=1), tiles(4)], 12),
+        (3, [tiles(3)], 20),
+        (3, [tiles(9), tiles(3)], 12),
+        (7, [tiles(7)], 8),
+        (16, [tiles(16)], 4),
+        (16, [tiles(16), tiles(16, b_column=1)], 3),
+    ],
+)
+def test_saturations_of_all_steps_are_added_up_however_close_these_are(
+    array: int, program: list[Instruction], count: int
+) -> None:
+    rng = np.random.default_rng(count)
+    depths = (array * count, array, 2 * array)
+    machine = Machine(array, 8, 8, 24, depths)
+    for memory in (Memory.X, Memory.W):
+        for bank in machine.memories[memory]:
+            bank[:] = rng.integers(-60, 61, len(bank)).tolist()
+    held = [[list(bank) for bank in memory] for memory in machine.memories]
+    strides = (array, 0, 0)
+    schedule = Schedule(array)
+    schedule.take(program, count)
+    wanted = machine.run(program, count, strides)
+    assert min(wanted) > 0
+    dut = Accelerator(
+        Geometry(
+            array=array,
+            word_bits=8,
+            operand_bits=8,
+            sum_bits=24,
+            x_depth=depths[0],
+            w_depth=depths[1],
+            e_depth=depths[2],
+            program_depth=18,
+        )
+    )
+
+    async def bench(ctx: Any) -> None:
+        host = Host(dut, ctx)
+        for memory in Memory:
+            for bank, words in enumerate(held[memory]):
+                for address, word in enumerate(words):
+                    ctx.set(dut.memories[memory].banks[bank].data[address], word)
+        await host.load_program(program)
+        await host.write(REGISTERS + Register.STEPS, count)
+        await host.write(REGISTERS + Register.X_STRIDE, array)
+        for _ in range(2):  # and each run begins from zero
+            assert await host.run() == schedule.cycles
+            # The last counter is written before the run ends.
+            got = [await host.read(Region.SATURATIONS.base + index) for index in range(6)]
+            assert got == [*wanted, *[0] * (6 - len(program))]
+
+    simulate(dut, bench)
+
+
+def test_no_steps_are_one_step() -> None:
+    schedule = Schedule(3)
+    schedule.take([SHORT])
+    dut = Accelerator(SMALL)
+
+    async def bench(ctx: Any) -> None:
+        host = Host(dut, ctx)
+        await saturating(host)
+        await host.load_program([SHORT])
+        await host.write(REGISTERS + Register.STEPS, 0)
+        assert await host.read(REGISTERS + Register.STEPS) == 0
+        assert await host.run() == schedule.cycles
+        assert await host.read(Region.SATURATIONS.base) == 9
+
+    simulate(dut, bench)
+
+
 def test_a_reset_in_a_run_leaves_nothing_behind() -> None:
     schedule = Schedule(3)
     schedule.append(SHORT, schedule.place(SHORT))
