@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from siligrad.device import DeviceError, DeviceUnavailable
 from siligrad.isa import Geometry, Memory
-from siligrad_sim.host import HostDevice
+from siligrad_sim.rtl import RtlDevice
 
 __all__ = ["PysimDevice"]
 
@@ -24,14 +25,14 @@ _PATIENCE = 64
 _WORD_MASK = 0xFFFFFFFF
 
 
-class PysimDevice(HostDevice):
+class PysimDevice(RtlDevice):
     """The accelerator in Amaranth's simulator.
 
     Programs, registers, the start, the status, the cycles, the saturations and the shift registers
     go through the host port. Words of X, W and E do not: the port takes some cycles for a word, and
     a cycle takes up to a millisecond here, so a bulk access would take minutes. They are read from
     and written to the rows of the simulated memories, between runs, when nothing else looks at
-    them. (The device "verilator" uses the port for everything.)
+    them. (The compiled devices use the port for everything.)
 
     The simulation lives as long as the device and advances only while it is being used.
 
@@ -65,6 +66,8 @@ class PysimDevice(HostDevice):
         self._simulator = Simulator(self._accelerator)
         self._simulator.add_clock(1e-6)
         self._simulator.add_testbench(self._serve)
+        self._recording = ExitStack()
+        self._unrecorded = 0  # half cycles that are still to be recorded
         self.identify()
 
     @classmethod
@@ -133,6 +136,20 @@ class PysimDevice(HostDevice):
 
         self._simulate(wait)
 
+    def _begin_recording(self, path: Path, cycles: int) -> None:
+        file = self._recording.enter_context(path.open("w", encoding="ascii"))
+        # Simulator.write_vcd refuses to begin once time has passed; the engine that it hands on to
+        # begins with the values that signals have.
+        engine = self._simulator._engine
+        self._recording.enter_context(
+            engine.write_vcd(vcd_file=file, gtkw_file=None, traces=(), fs_per_delta=0)
+        )
+        self._unrecorded = 2 * cycles
+
+    def _end_recording(self) -> None:
+        self._unrecorded = 0
+        self._recording.close()
+
     async def _request(self, context: Any, address: int, value: int | None) -> int:
         """Carry one request of the host port: a write of `value`, or a read."""
         host = self._accelerator.host
@@ -158,6 +175,10 @@ class PysimDevice(HostDevice):
         try:
             while self._operation is not None:
                 self._simulator.advance()
+                if self._unrecorded:
+                    self._unrecorded -= 1  # an advance goes from one edge of the clock to the next
+                    if not self._unrecorded:
+                        self.end_trace()
         except BaseException:
             # The simulator was left in the middle of a step.
             self._unusable = f"{self.name}: the simulation was interrupted"

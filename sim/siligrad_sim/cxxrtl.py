@@ -1,0 +1,135 @@
+"""The device "cxxrtl": the hardware in Yosys' C++ simulator, compiled to a shared library.
+
+It needs no simulator besides Yosys, with which Amaranth comes, and a C++ compiler.
+:func:`build_library` converts and compiles; what it makes is kept in the user's cache under the
+hash of everything that went into it.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import siligrad.isa
+import siligrad.registers
+from siligrad.isa import Geometry
+from siligrad_sim.compiled import (
+    HARNESS,
+    CompiledDevice,
+    harness_texts,
+    package_versions,
+    run_tool,
+    source_texts,
+    tool_identity,
+)
+from siligrad_sim.toolchain import ToolMissing, cached_build, find_compiler, find_yosys
+
+__all__ = ["CxxrtlDevice", "accelerator_rtlil", "build_library"]
+
+_TOP = "siligrad"
+"""The module, which cxxrtl_model.h knows by this name."""
+
+_COMPILER_FLAGS = (
+    "-std=c++17",
+    "-fPIC",
+    "-shared",
+    "-DNDEBUG",
+    # A memory that is read outside of its words reads zero, as in Verilog; it is no error.
+    "-DCXXRTL_NDEBUG",
+    '-DMODEL="cxxrtl_model.h"',
+)
+
+_OPTIMISE = "-O2"
+"""See docs/design/0004-simulators.md for what was measured."""
+
+
+class CxxrtlDevice(CompiledDevice):
+    """The accelerator in CXXRTL; see :class:`~siligrad_sim.compiled.CompiledDevice`.
+
+    Parameters
+    ----------
+    geometry
+        What to simulate.
+    rtlil
+        The netlist to simulate, in Yosys' RTLIL, instead of what the hardware description gives for
+        `geometry`: a module ``siligrad`` with the same ports. Tests hand in broken ones.
+    """
+
+    name = "cxxrtl"
+
+    def __init__(self, geometry: Geometry, *, rtlil: str | None = None) -> None:
+        self._rtlil = rtlil
+        super().__init__(geometry)
+
+    @classmethod
+    def available(cls) -> str | None:
+        """Return None if the device can be opened here, else what is missing and what to type."""
+        if find_spec("amaranth") is None:
+            return "Amaranth is missing: type `pip install 'siligrad[hdl]'`"
+        try:
+            find_yosys()
+            find_compiler()
+        except ToolMissing as error:
+            return str(error)
+        return None
+
+    def _build(self, *, waveforms: bool) -> Path:
+        rtlil = accelerator_rtlil(self.geometry) if self._rtlil is None else self._rtlil
+        return build_library(rtlil, waveforms=waveforms)
+
+
+def accelerator_rtlil(geometry: Geometry) -> str:
+    """Return the accelerator as Yosys' RTLIL, from the cache if it was converted before."""
+    from amaranth.back import rtlil  # noqa: PLC0415
+
+    import siligrad_hdl  # noqa: PLC0415  (needs Amaranth, which may not be installed)
+    from siligrad_hdl.accelerator import Accelerator  # noqa: PLC0415
+
+    def convert(folder: Path) -> None:
+        text = rtlil.convert(Accelerator(geometry), name=_TOP, emit_src=False)
+        (folder / "accelerator.il").write_text(text, encoding="utf-8")
+
+    key: list[str | bytes] = ["rtlil", repr(geometry), *package_versions("amaranth")]
+    key += source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
+    return (cached_build(key, convert) / "accelerator.il").read_text(encoding="utf-8")
+
+
+def build_library(rtlil: str, *, waveforms: bool = False) -> Path:
+    """Convert `rtlil` to C++, compile it with the harness and return the shared library, cached.
+
+    Two processes may do so at once.
+
+    Parameters
+    ----------
+    rtlil
+        The module ``siligrad``, with the ports of the accelerator.
+    waveforms
+        Whether the library can record waveforms, which takes longer to build.
+
+    Raises
+    ------
+    siligrad_sim.toolchain.ToolMissing
+        If Yosys or a C++ compiler is missing.
+    DeviceError
+        If one of them fails; the message has the error that it told of.
+    """
+    yosys, compiler = find_yosys(), find_compiler()
+    # Everything that has a name is in a waveform; else nothing but the ports needs one.
+    debug = "-g4" if waveforms else "-g0"
+    flags = [*_COMPILER_FLAGS, f"-DWAVEFORMS={int(waveforms)}", _OPTIMISE]
+
+    def build(folder: Path) -> None:
+        (folder / "accelerator.il").write_text(rtlil, encoding="utf-8")
+        script = f"read_rtlil accelerator.il; write_cxxrtl {debug} accelerator.cc"
+        run_tool([*yosys.command, "-q", "-p", script], "cxxrtl", "Yosys", folder=folder)
+        library = folder / "accelerator.so"
+        command = [*compiler.command, *flags, f"-I{folder}", f"-I{yosys.runtime}"]
+        command += [str(HARNESS / "harness.cpp"), "-o", str(library)]
+        run_tool(command, "cxxrtl", "the C++ compiler")
+        for path in folder.iterdir():
+            if path != library:
+                path.unlink()
+
+    key: list[str | bytes] = ["cxxrtl", rtlil, *harness_texts(), yosys.version, debug]
+    key += [*tool_identity(compiler), *flags]
+    return cached_build(key, build) / "accelerator.so"
