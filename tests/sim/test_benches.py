@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import siligrad as sg
 import siligrad.numpy as snp
-from siligrad.isa import Geometry, Instruction, Rounding, encode_program
+from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop, Rounding, encode_program
 from siligrad.program import Program
 from siligrad_hdl.accelerator import Accelerator, to_verilog
 from siligrad_hdl.array import SystolicArray
@@ -29,6 +29,7 @@ from siligrad_sim.benches.programs import (
     Contents,
     Step,
     draw_words,
+    random_loop,
     random_program,
     training_step,
 )
@@ -43,22 +44,22 @@ class WrittenMemory(wiring.Component):  # type: ignore[misc]  # Amaranth has no 
         self,
         *,
         array: int,
-        operand_bits: int,
+        word_bits: int,
         depth: int,
         address_bits: int,
         fault: Literal["columns are rows", "lanes swapped"] | None = None,
     ) -> None:
-        sizes = {"array": array, "operand_bits": operand_bits, "address_bits": address_bits}
+        sizes = {"array": array, "word_bits": word_bits, "address_bits": address_bits}
         self.fault = fault
         self._memory = SkewedMemory(**sizes, depth=depth)
         self._writer = SkewedWriter(**sizes, memories=1)
         request = TileRequest(array=array, address_bits=address_bits)
         super().__init__({
             "read_request": In(request),
-            "lanes": Out(signed(operand_bits)).array(array),
+            "lanes": Out(signed(word_bits)).array(array),
             "write_request": In(request),
             "write_enable": In(1),
-            "write_lanes": In(signed(operand_bits)).array(array),
+            "write_lanes": In(signed(word_bits)).array(array),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -114,12 +115,12 @@ def array(n: int, operand_bits: int = 16, sum_bits: int = 40) -> Case:
 
 
 def memory(n: int, depth: int) -> Case:
-    sizes = {"array": n, "operand_bits": 16, "depth": depth, "address_bits": 16}
+    sizes = {"array": n, "word_bits": 16, "depth": depth, "address_bits": 16}
     return Case("memory", WrittenMemory, sizes, 6)
 
 
-def epilogue(n: int, operand_bits: int = 16, sum_bits: int = 40) -> Case:
-    sizes = {"array": n, "operand_bits": operand_bits, "sum_bits": sum_bits}
+def epilogue(n: int, word_bits: int = 16, sum_bits: int = 40) -> Case:
+    sizes = {"array": n, "word_bits": word_bits, "sum_bits": sum_bits}
     return Case("epilogue", Epilogue, sizes, 6)
 
 
@@ -143,6 +144,7 @@ ON_ICARUS = [
     epilogue(2, 4, 8),
     epilogue(4, 16, 48),
     epilogue(2, 16, 32),
+    epilogue(2, 16, 16),
 ]
 
 
@@ -202,7 +204,7 @@ class RoundsHalfUp(Epilogue):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.epilogue = inner = Epilogue(
-            array=self.array, operand_bits=self.operand_bits, sum_bits=self.sum_bits
+            array=self.array, word_bits=self.word_bits, sum_bits=self.sum_bits
         )
         connect(m, self, inner)
         with m.If(self.control.rounding == Rounding.HALF_EVEN):
@@ -216,7 +218,7 @@ class SwapsLanes(Epilogue):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.epilogue = inner = Epilogue(
-            array=self.array, operand_bits=self.operand_bits, sum_bits=self.sum_bits
+            array=self.array, word_bits=self.word_bits, sum_bits=self.sum_bits
         )
         connect(m, self, inner, without={"load"})
         m.d.comb += inner.load.eq(Cat(self.load[1], self.load[0], self.load[2:]))
@@ -274,6 +276,7 @@ def run_accelerator(
         parameters={
             "geometry": asdict(step.geometry),
             "lines": [f"{line:x}" for line in encode_program(step.instructions)],
+            "loop": asdict(step.loop),
             **parameters,
         },
         tests=tests,
@@ -287,21 +290,24 @@ SHARED = Geometry(array=3, x_depth=36, w_depth=36, e_depth=36, program_depth=40)
 """One accelerator for the programs of several tests, to build only once."""
 
 
-def small_step(n: int, operand_bits: int = 16) -> Step:
+def small_step(n: int, word_bits: int = 16, operand_bits: int = 16, steps: int = 1) -> Step:
     return training_step(
         n,
         batch=n + 1,
         inputs=n + 2,
         hidden=2 * n - 1,
         outputs=n - 1,
+        word_bits=word_bits,
         operand_bits=operand_bits,
+        steps=steps,
     )
 
 
 @pytest.mark.parametrize(
     ("step", "simulator"),
     [
-        pytest.param(small_step(2, operand_bits=8), "icarus", id="2-8-icarus"),
+        pytest.param(small_step(2, 8, 8), "icarus", id="2-8-icarus"),
+        pytest.param(small_step(2, 16, 8, steps=3), "icarus", id="2-16-8-icarus"),
         pytest.param(replace(small_step(3), geometry=SHARED), "icarus", id="3-16-icarus"),
         pytest.param(replace(small_step(3), geometry=SHARED), "verilator", id="3-16-verilator"),
     ],
@@ -373,7 +379,9 @@ def test_the_accelerator_executes_a_compiled_training_step(
     assert len(ran) == 4
 
 
-def assert_references_agree(device: ReferenceDevice, instructions: list[Instruction]) -> None:
+def assert_references_agree(
+    device: ReferenceDevice, instructions: list[Instruction], loop: Loop = ONE_STEP
+) -> None:
     """Run `instructions` on the reference and on the benches' machine, from the same state."""
     geometry = device.geometry
     machine = Machine(geometry)
@@ -381,8 +389,8 @@ def assert_references_agree(device: ReferenceDevice, instructions: list[Instruct
     for memory, words in device.dump().items():
         machine.words[memory][:] = words
     device.write_lines(encode_program(instructions))
-    assert device.execute(1 << 30) == busy_cycles(instructions, geometry.array)
-    machine.run(instructions)
+    assert device.execute(loop, 1 << 30) == busy_cycles(instructions, geometry.array, loop.steps)
+    machine.run(instructions, loop)
     for memory, words in device.dump().items():
         np.testing.assert_array_equal(words, machine.words[memory])
     assert device.read_lfsr() == tuple(lane.state for lane in machine.lanes)
@@ -394,13 +402,30 @@ def test_both_references_agree_on_a_compiled_training_step() -> None:
     assert_references_agree(device, list(program.instructions))
 
 
-@given(n=st.integers(2, 8), seed=st.integers(0, 2**32 - 1), contents=st.sampled_from(CONTENTS))
-@settings(deadline=None, max_examples=40)
-def test_both_references_agree_on_random_programs(n: int, seed: int, contents: Contents) -> None:
+@given(
+    n=st.integers(2, 8),
+    seed=st.integers(0, 2**32 - 1),
+    contents=st.sampled_from(CONTENTS),
+    steps=st.integers(1, 4),
+    widths=st.sampled_from([(16, 16), (16, 8), (16, 15), (8, 8), (9, 4)]),
+)
+@settings(deadline=None, max_examples=60)
+def test_both_references_agree_on_random_programs(
+    n: int, seed: int, contents: Contents, steps: int, widths: tuple[int, int]
+) -> None:
     rng = np.random.default_rng(seed)
-    geometry = Geometry(array=n, x_depth=8 * n, w_depth=7 * n + 1, e_depth=9 * n)
+    word_bits, operand_bits = widths
+    geometry = Geometry(
+        array=n,
+        word_bits=word_bits,
+        operand_bits=operand_bits,
+        x_depth=28 * n,
+        w_depth=27 * n + 1,
+        e_depth=29 * n,
+    )
     device = ReferenceDevice(geometry)
     for memory, words in draw_words(rng, geometry, contents).items():
         device.write_words(memory, 0, words)
     device.write_lfsr(rng.integers(1, 1 << 32, n).tolist())
-    assert_references_agree(device, random_program(rng, geometry, 6))
+    loop = random_loop(rng, geometry, steps)
+    assert_references_agree(device, random_program(rng, geometry, 6, loop), loop)

@@ -1,7 +1,8 @@
 """Bench of :class:`siligrad_hdl.accelerator.Accelerator`: programs, through the host port.
 
-Parameters ``geometry`` (its fields), ``lines`` (the program, each line in hexadecimal), and if not
-only drawn contents of the memories are wanted, ``words`` (a file of numpy arrays X, W and E).
+Parameters ``geometry`` (its fields), ``lines`` (the program, each line in hexadecimal), ``loop``
+(how often it is executed: the fields of ``siligrad.isa.Loop``), and if not only drawn contents of
+the memories are wanted, ``words`` (a file of numpy arrays X, W and E).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from cocotb.triggers import FallingEdge
 from numpy.typing import NDArray
 
-from siligrad.isa import Geometry, Instruction, Memory, decode_program
+from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop, Memory, decode_program
 from siligrad.registers import (
     IDENTIFICATION,
     VERSION,
@@ -42,6 +43,7 @@ class Bench:
         self.geometry = Geometry(**parameters["geometry"])
         self.lines = [int(line, 16) for line in parameters["lines"]]
         self.instructions = decode_program(self.lines)
+        self.loop = Loop(**parameters["loop"])
         self.machine = Machine(self.geometry)
         self.cycle = 0
 
@@ -105,14 +107,17 @@ class Bench:
         """Return the word address of a word of a memory."""
         return element_address(memory, self.geometry.array, bank, address)
 
-    async def start_program(self, entry: int = 0) -> None:
+    async def start_program(self, loop: Loop, entry: int = 0) -> None:
         """Start the program, without waiting for its end."""
         await self.write_register(Register.ENTRY, entry)
+        await self.write_register(Register.STEPS, loop.steps)
+        await self.write_register(Register.X_STRIDE, loop.x_stride)
+        await self.write_register(Register.W_STRIDE, loop.w_stride)
+        await self.write_register(Register.E_STRIDE, loop.e_stride)
         await self.write_register(Register.CONTROL, 1)
 
-    async def wait(self, instructions: list[Instruction]) -> None:
+    async def wait(self, promised: int) -> None:
         """Wait for the end of a program just started; it must take the cycles it promises."""
-        promised = busy_cycles(instructions, self.geometry.array)
         busy = 0
         await settled()
         while self.dut.busy.value:
@@ -123,11 +128,14 @@ class Bench:
         await next_cycle(self.dut)
         assert busy == promised, f"busy for {busy} cycles, want {promised}"
 
-    async def compare(self, instructions: list[Instruction]) -> None:
-        """Compare everything that can be read with the machine."""
+    def promised(self, instructions: list[Instruction], loop: Loop) -> int:
+        """Return the busy cycles that a run must take."""
+        return busy_cycles(instructions, self.geometry.array, loop.steps)
+
+    async def compare(self, promised: int) -> None:
+        """Compare everything that can be read with the machine, and the cycles."""
         status = await self.read_register(Register.STATUS)
         assert status == Status.DONE, f"status {status}, want {Status.DONE}"
-        promised = busy_cycles(instructions, self.geometry.array)
         cycles = await self.read_register(Register.CYCLES)
         cycles |= await self.read_register(Register.CYCLES_HIGH) << 32
         assert cycles == promised, f"counted {cycles} cycles, want {promised}"
@@ -165,13 +173,16 @@ async def tells_what_it_is(dut: Any) -> None:
     geometry = bench.geometry
     wanted = [IDENTIFICATION, VERSION, geometry.array, geometry.operand_bits, geometry.sum_bits]
     wanted += [geometry.x_depth, geometry.w_depth, geometry.e_depth, geometry.program_depth]
-    wanted += [0] * (Register.LFSR - len(wanted))  # nothing has happened yet
+    wanted += [0] * (Register.WORD_BITS - len(wanted))  # nothing has happened yet
+    wanted += [geometry.word_bits, 0]
     wanted += [1] * geometry.array
-    wanted += [0] * 20
+    wanted += [0] * (Register.STEPS - len(wanted))
+    wanted += [1, 0, 0, 0]
+    wanted += [0] * 40
     for register, want in enumerate(wanted):
         got = await bench.read_register(register)
         assert got == want, f"register {register} {got:#x}, want {want:#x}"
-    for address in (3 << 20, 7 << 20, (7 << 20) + 5, 1 << 5, (1 << 20) - 1):
+    for address in (3 << 20, 7 << 20, (7 << 20) + 5, 1 << 6, (1 << 20) - 1):
         got = await bench.read(address)
         assert got == 0, f"word {address:#x}, which does not exist, {got:#x}"
 
@@ -195,6 +206,10 @@ async def keeps_every_word_where_it_was_written(dut: Any) -> None:
     await bench.write(program_address(geometry.program_depth), 0x1234)
     await bench.write_register(Register.CYCLES, 0x1234)
     await bench.write_register(Register.ARRAY, 0x1234)
+    await bench.write_register(Register.WORD_BITS, 0x1234)
+    loop = (Register.STEPS, Register.X_STRIDE, Register.W_STRIDE, Register.E_STRIDE)
+    for register in loop:
+        await bench.write_register(register, 0xABC00 + register)
     await bench.compare_words()
     for number, line in enumerate(bench.lines):
         for word in range(4):
@@ -203,6 +218,10 @@ async def keeps_every_word_where_it_was_written(dut: Any) -> None:
             assert got == want, f"word {word} of line {number} {got:#x}, want {want:#x}"
     array = await bench.read_register(Register.ARRAY)
     assert array == geometry.array, f"ARRAY {array}, want {geometry.array}"
+    for register in loop:
+        got = await bench.read_register(register)
+        want = 0xBC00 + register
+        assert got == want, f"{register.name} {got:#x}, want {want:#x}: the low 16 bits"
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
@@ -216,11 +235,12 @@ async def runs_the_program(dut: Any, contents: Contents) -> None:
         with np.load(Path(bench_parameters()["words"])) as file:
             words = {memory: file[memory.name] for memory in Memory}
     await bench.load(words)
+    promised = bench.promised(bench.instructions, bench.loop)
     for _ in range(2):
-        bench.machine.run(bench.instructions)
-        await bench.start_program()
-        await bench.wait(bench.instructions)
-        await bench.compare(bench.instructions)
+        bench.machine.run(bench.instructions, bench.loop)
+        await bench.start_program(bench.loop)
+        await bench.wait(promised)
+        await bench.compare(promised)
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
@@ -231,9 +251,10 @@ async def runs_from_any_entry(dut: Any) -> None:
     await bench.load(bench.draw("coarse"))
     entry, instructions = bench.instructions[0].lines, bench.instructions[1:]
     bench.machine.run(instructions)
-    await bench.start_program(entry)
-    await bench.wait(instructions)
-    await bench.compare(instructions)
+    promised = bench.promised(instructions, ONE_STEP)
+    await bench.start_program(ONE_STEP, entry)
+    await bench.wait(promised)
+    await bench.compare(promised)
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
@@ -242,9 +263,9 @@ async def refuses_a_host_that_disturbs_a_run(dut: Any) -> None:
     bench = Bench(dut)
     await bench.begin()
     await bench.load(bench.draw("coarse"))
-    bench.machine.run(bench.instructions)
-    promised = busy_cycles(bench.instructions, bench.geometry.array)
-    await bench.start_program()
+    bench.machine.run(bench.instructions, bench.loop)
+    promised = bench.promised(bench.instructions, bench.loop)
+    await bench.start_program(bench.loop)
     began = bench.cycle
     status = await bench.read_register(Register.STATUS)
     assert status == Status.BUSY, f"status {status} of a run that nobody disturbed"
@@ -252,8 +273,18 @@ async def refuses_a_host_that_disturbs_a_run(dut: Any) -> None:
         *(bench.place(memory, 1, 1) for memory in Memory),
         program_address(len(bench.lines) - 1),
         Region.SATURATIONS.base,
-        *(Region.REGISTERS.base + item for item in (Register.CONTROL, Register.ENTRY)),
-        Region.REGISTERS.base + Register.LFSR,
+        *(
+            Region.REGISTERS.base + item
+            for item in (
+                Register.CONTROL,
+                Register.ENTRY,
+                Register.LFSR,
+                Register.STEPS,
+                Register.X_STRIDE,
+                Register.W_STRIDE,
+                Register.E_STRIDE,
+            )
+        ),
     ]
     attempts = 0
     while bench.cycle - began < promised - 2 * PATIENCE:
@@ -274,4 +305,4 @@ async def refuses_a_host_that_disturbs_a_run(dut: Any) -> None:
     assert attempts > 0, f"{promised} cycles are too few to try anything in"
     while dut.busy.value:
         await next_cycle(dut)
-    await bench.compare(bench.instructions)
+    await bench.compare(promised)

@@ -146,10 +146,10 @@ async def rounds_ties_and_saturates_at_both_ends(dut: Any, rounding: Rounding) -
     """Every sum around every tie and around both ends of the codes, for a small shift."""
     parameters = bench_parameters()
     n, bits = parameters["array"], parameters["word_bits"]
-    limit = (1 << bits - 1) - 1
+    limit, largest = (1 << bits - 1) - 1, (1 << parameters["sum_bits"] - 1) - 1
     shift = 3
     around = [*range(-40, 41), *range((limit - 3) << shift, (limit + 3) << shift)]
-    around += [-total for total in around]
+    around = [sign * total for sign in (1, -1) for total in around if total <= largest]
     rows = [
         Row(Operation(shift, rounding, negate=negate), [total] * n, [0] * n)
         for negate in (0, 1)

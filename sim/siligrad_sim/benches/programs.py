@@ -12,34 +12,53 @@ from numpy.typing import NDArray
 from siligrad.checker import CheckError, check_instructions
 from siligrad.isa import (
     ADDRESS_BITS,
+    ONE_STEP,
     AuxMode,
     Gate,
     Geometry,
     Instruction,
+    Loop,
     Memory,
     Product,
     Rounding,
     Segment,
 )
-from siligrad.timing import Timeline
+from siligrad.timing import Timeline, a_tiles, aux_tiles, b_tiles, destination_tiles
 
-__all__ = ["Contents", "Step", "draw_words", "random_program", "scheduled", "training_step"]
+__all__ = [
+    "Contents",
+    "Step",
+    "draw_words",
+    "random_loop",
+    "random_program",
+    "scheduled",
+    "training_step",
+]
 
 Contents = Literal["zeros", "largest", "random", "coarse"]
 """What memories hold: zeros, codes of the largest magnitude, any codes, or moderate codes with few
 significant bits, whose sums saturate seldom and lie half-way between two results often."""
 
 
-def scheduled(instructions: Sequence[Instruction], geometry: Geometry) -> list[Instruction]:
-    """Return `instructions` with each delayed until it may start, checked."""
-    timeline = Timeline(geometry)
-    result = []
-    for instruction in instructions:
-        start = timeline.earliest(instruction).cycle
-        delayed = replace(instruction, delay=start - timeline.ready)
-        timeline.place(delayed, start)
-        result.append(delayed)
-    check_instructions(result, geometry)
+def scheduled(
+    instructions: Sequence[Instruction], geometry: Geometry, loop: Loop = ONE_STEP
+) -> list[Instruction]:
+    """Return `instructions` with each delayed until it may start in every step, checked."""
+    result = [replace(instruction, delay=0) for instruction in instructions]
+    while True:
+        timeline = Timeline(geometry)
+        longer = False
+        for step in range(loop.steps):
+            for index, instruction in enumerate(result):
+                moved = instruction.in_step(loop, step)
+                start = timeline.earliest(moved).cycle
+                delay = max(start - timeline.ready, instruction.delay)
+                longer |= step > 0 and delay > instruction.delay
+                timeline.place(moved, timeline.ready + delay)
+                result[index] = replace(instruction, delay=delay)
+        if not longer:  # else what begins later in an earlier step changes those after it
+            break
+    check_instructions(result, geometry, loop)
     return result
 
 
@@ -47,7 +66,7 @@ def draw_words(
     rng: np.random.Generator, geometry: Geometry, contents: Contents
 ) -> dict[Memory, NDArray[np.int32]]:
     """Draw the words of the three memories, shape ``(depth, N)`` each."""
-    limit = (1 << geometry.operand_bits - 1) - 1
+    limit = (1 << geometry.word_bits - 1) - 1
     result = {}
     for memory in Memory:
         shape = (geometry.depth(memory), geometry.array)
@@ -58,7 +77,7 @@ def draw_words(
         elif contents == "random":
             words = rng.integers(-limit, limit + 1, shape)
         else:
-            step = 1 << geometry.operand_bits // 2 - 2
+            step = 1 << geometry.word_bits // 2 - 2
             words = np.clip(np.rint(rng.normal(0, limit / 8 / step, shape)) * step, -limit, limit)
         result[memory] = words.astype(np.int32)
     return result
@@ -74,10 +93,13 @@ class Step:
         The smallest one that it fits.
     instructions
         Scheduled and checked.
+    loop
+        How often they are executed.
     """
 
     geometry: Geometry
     instructions: list[Instruction]
+    loop: Loop = ONE_STEP
 
 
 class _Layout:
@@ -90,20 +112,30 @@ class _Layout:
     def tiles(self, size: int) -> int:
         return -(-size // self.array)
 
-    def place(self, memory: Memory, rows: int, columns: int) -> _Matrix:
-        tiles = _Matrix(self.array, self.used[memory], self.tiles(rows), self.tiles(columns))
+    def repeat(self, memory: Memory, steps: int) -> int:
+        """Leave room for what `memory` holds so far once for each of `steps`; return its words."""
+        words = self.used[memory]
+        self.used[memory] *= steps
+        return words
+
+    def place(self, memory: Memory, rows: int, columns: int, moves: int = 0) -> _Matrix:
+        tiles = _Matrix(self.array, self.used[memory], self.tiles(rows), self.tiles(columns), moves)
         self.used[memory] += tiles.rows * tiles.columns * self.array
         return tiles
 
 
 @dataclass(frozen=True)
 class _Matrix:
-    """Where a matrix of ``rows`` by ``columns`` tiles lies: from ``base`` on, row by row."""
+    """Where a matrix of ``rows`` by ``columns`` tiles lies: from ``base`` on, row by row.
+
+    With ``moves``, that is in the first step.
+    """
 
     array: int
     base: int
     rows: int
     columns: int
+    moves: int
 
     @property
     def down(self) -> int:
@@ -117,25 +149,37 @@ class _Matrix:
 
 
 def training_step(
-    array: int, *, batch: int, inputs: int, hidden: int, outputs: int, operand_bits: int = 16
+    array: int,
+    *,
+    batch: int,
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    operand_bits: int = 16,
+    word_bits: int = 16,
+    steps: int = 1,
 ) -> Step:
     """Write a step of stochastic gradient descent of a two-layer perceptron with biases.
 
     Forward with relu, the error of a squared hinge, backward with a mask, four updates with
-    stochastic rounding; then the gradient of the inputs, stored transposed.
+    stochastic rounding; then the gradient of the inputs, stored transposed. Each step has another
+    batch: its inputs, their gradient and the targets move.
     """
     layout = _Layout(array)
-    x = layout.place(Memory.X, batch, inputs)
+    x = layout.place(Memory.X, batch, inputs, moves=1)
+    target = layout.place(Memory.E, batch, outputs, moves=1)
+    gradient = layout.place(Memory.E, inputs, batch, moves=1)
+    strides = {memory: layout.repeat(memory, steps) for memory in (Memory.X, Memory.E)}
     h = layout.place(Memory.X, batch, hidden)
     w1 = layout.place(Memory.W, inputs, hidden)
     b1 = layout.place(Memory.W, 1, hidden)
     w2 = layout.place(Memory.W, hidden, outputs)
     b2 = layout.place(Memory.W, 1, outputs)
-    target = layout.place(Memory.E, batch, outputs)
     e2 = layout.place(Memory.E, batch, outputs)
     e1 = layout.place(Memory.E, batch, hidden)
-    gradient = layout.place(Memory.E, inputs, batch)
-    forward_shift, backward_shift, update_shift = operand_bits - 3, operand_bits - 2, operand_bits
+    # Results about as large as what they are made of, but never without a bit to round.
+    forward_shift = max(2 * operand_bits - word_bits - 3, 2)
+    backward_shift, update_shift = forward_shift + 1, forward_shift + 3
 
     def last(size: int) -> int:
         return size - (layout.tiles(size) - 1) * array
@@ -150,6 +194,8 @@ def training_step(
             b_p=b.down if b_transposed else b.right,
             b_k=b.right if b_transposed else b.down,
             b_column=int(b_transposed),
+            a_moves=a.moves,
+            b_moves=b.moves,
             pad=max(array - k, 2 - k, 0),
         )
 
@@ -187,6 +233,7 @@ def training_step(
             b_base=e.base,
             b_p=e.right,
             b_k=e.down,
+            a_moves=a.moves,
             pad=max(array - batch, 2 - batch, 0),
         )
 
@@ -226,6 +273,7 @@ def training_step(
             aux_base=target.base,
             aux_m=target.down,
             aux_p=target.right,
+            aux_moves=target.moves,
             shift=forward_shift,
             aux_mode=AuxMode.SUBTRACT,
             gate=Gate.HINGE,
@@ -261,6 +309,7 @@ def training_step(
             d_m=gradient.right,
             d_p=gradient.down,
             d_column=1,
+            d_moves=gradient.moves,
             shift=backward_shift,
             rounding=Rounding.HALF_UP,
             segments=(product(hidden, e1, w1, b_transposed=True),),
@@ -270,46 +319,102 @@ def training_step(
     geometry = Geometry(
         array=array,
         operand_bits=operand_bits,
-        sum_bits=2 * operand_bits + 8,
+        word_bits=word_bits,
+        sum_bits=max(2 * operand_bits + 8, word_bits),
         x_depth=layout.used[Memory.X],
         w_depth=layout.used[Memory.W],
         e_depth=layout.used[Memory.E],
         program_depth=lines,
     )
-    return Step(geometry, scheduled(instructions, geometry))
+    loop = Loop(steps, x_stride=strides[Memory.X], e_stride=strides[Memory.E])
+    return Step(geometry, scheduled(instructions, geometry, loop), loop)
 
 
-def random_program(rng: np.random.Generator, geometry: Geometry, count: int) -> list[Instruction]:
+def random_loop(rng: np.random.Generator, geometry: Geometry, steps: int) -> Loop:
+    """Draw how far data moves: what moves takes a quarter to three quarters of a memory, or none.
+
+    It lies at the high end of each memory, in :func:`random_program`.
+    """
+
+    def stride(memory: Memory) -> int:
+        tiles = geometry.depth(memory) // geometry.array
+        share = rng.choice([0, 0.25, 0.5, 0.75])
+        return int(tiles * share) // steps * geometry.array
+
+    return Loop(steps, *(stride(memory) for memory in Memory))
+
+
+def random_program(
+    rng: np.random.Generator, geometry: Geometry, count: int, loop: Loop = ONE_STEP
+) -> list[Instruction]:
     """Draw a legal program of `count` instructions: any product, shape, address, epilogue.
 
-    Sums of codes of any size fit the accumulator. The memories should have room for six tiles.
+    Sums of codes of any size fit the accumulator. The memories should have room for six tiles of
+    what moves and for six of what does not.
     """
     instructions: list[Instruction] = []
     while len(instructions) < count:
         try:
-            instruction = _random_instruction(rng, geometry)
-            check_instructions([instruction], geometry)
+            instruction = _random_instruction(rng, geometry, loop)
+            # Whatever it has to wait for is over after so long.
+            check_instructions([replace(instruction, delay=1 << 15)], geometry, loop)
         except CheckError:
             continue  # it overlaps itself, or leaves a memory
-        instructions.append(instruction)
-    return scheduled(instructions, geometry)
+        if _stays_in_regions(instruction, geometry, loop):
+            instructions.append(instruction)
+    return scheduled(instructions, geometry, loop)
 
 
-def _random_instruction(rng: np.random.Generator, geometry: Geometry) -> Instruction:
+def _region(geometry: Geometry, loop: Loop, memory: Memory, moves: int) -> tuple[int, int]:
+    """Return first word and end of where operands in `memory` lie that move, or do not."""
+    end = geometry.depth(memory) // geometry.array * geometry.array
+    if loop.steps == 1:
+        return 0, end
+    stride = loop.stride(memory)
+    first = end - loop.steps * stride
+    return (first, first + stride) if moves else (0, first)
+
+
+def _stays_in_regions(instruction: Instruction, geometry: Geometry, loop: Loop) -> bool:
+    n = geometry.array
+    product = instruction.product
+    operands = [
+        (instruction.destination, instruction.d_moves, destination_tiles(instruction)),
+        (product.aux, instruction.aux_moves, aux_tiles(instruction)),
+    ]
+    for segment in instruction.segments:
+        operands.append((product.a, segment.a_moves, a_tiles(instruction, segment, n)))
+        operands.append((product.b, segment.b_moves, b_tiles(instruction, segment, n)))
+    for memory, moves, tiles in operands:
+        begin, end = _region(geometry, loop, memory, moves)
+        if int(tiles.min()) < begin or int(tiles.max()) + n > end:
+            return False
+    return True
+
+
+def _random_instruction(rng: np.random.Generator, geometry: Geometry, loop: Loop) -> Instruction:
     n = geometry.array
     product = Product(int(rng.integers(3)))
     destination = Memory(int(rng.integers(3)))
     m_tiles, p_tiles = (int(size) for size in rng.choice([1, 1, 1, 2, 2, 3], 2))
 
-    def grid(memory: Memory, outer: int, inner: int) -> tuple[int, int, int]:
-        """Draw base and steps of a grid of tiles that lies in `memory` more often than not."""
-        places = geometry.depth(memory) // n
+    def grid(memory: Memory, outer: int, inner: int) -> tuple[int, int, int, int]:
+        """Draw base and steps of a grid of tiles, and whether it moves.
+
+        It lies in its region of `memory` more often than not.
+        """
+        moves = int(rng.integers(2))
+        begin, end = _region(geometry, loop, memory, moves)
+        if end - begin < n:
+            moves = 1 - moves
+            begin, end = _region(geometry, loop, memory, moves)
+        places = (end - begin) // n
         base = int(rng.integers(places))
         steps = rng.permutation([1, inner, -1, int(rng.integers(-3, 4))])[:2]
         if rng.integers(2) and outer * inner <= places:
             base, steps = int(rng.integers(places - outer * inner + 1)), np.array([inner, 1])
         step, next_step = (int(item) * n % (1 << ADDRESS_BITS) for item in steps)
-        return base * n, step, next_step
+        return begin + base * n, step, next_step, moves
 
     segments: list[Segment] = []
     # The bound of numerics.md, with codes of any size in A and B.
@@ -318,8 +423,8 @@ def _random_instruction(rng: np.random.Generator, geometry: Geometry) -> Instruc
     for number in range(count):
         k = min(int(rng.integers(1, 2 * n + 2)), terms // count)
         k_tiles = -(-k // n)
-        a_base, a_m, a_k = grid(product.a, m_tiles, k_tiles)
-        b_base, b_k, b_p = grid(product.b, k_tiles, p_tiles)
+        a_base, a_m, a_k, a_moves = grid(product.a, m_tiles, k_tiles)
+        b_base, b_k, b_p, b_moves = grid(product.b, k_tiles, p_tiles)
         # The last segment fills the tile up to the N cycles that it must take.
         short = n - sum(segment.cycles for segment in segments) - k if number == count - 1 else 0
         pad = max(2 - k, short, int(rng.choice([0, 0, 0, 1, 3])))
@@ -337,14 +442,17 @@ def _random_instruction(rng: np.random.Generator, geometry: Geometry) -> Instruc
                 ones_shift=int(rng.integers(geometry.operand_bits - 1)),
                 a_column=int(rng.integers(2)),
                 b_column=int(rng.integers(2)),
+                a_moves=a_moves,
+                b_moves=b_moves,
             )
         )
-    d_base, d_m, d_p = grid(destination, m_tiles, p_tiles)
+    d_base, d_m, d_p, d_moves = grid(destination, m_tiles, p_tiles)
     d_column = int(rng.integers(2))
-    aux_base, aux_m, aux_p = grid(product.aux, m_tiles, p_tiles)
+    aux_base, aux_m, aux_p, aux_moves = grid(product.aux, m_tiles, p_tiles)
     aux_column = int(rng.integers(2))
     if destination == product.aux and rng.integers(2):
         aux_base, aux_m, aux_p, aux_column = d_base, d_m, d_p, d_column
+        aux_moves = d_moves
     shift = int(rng.integers(48)) if rng.integers(3) == 0 else int(rng.integers(20))
     return Instruction(
         m_tiles=m_tiles,
@@ -366,4 +474,6 @@ def _random_instruction(rng: np.random.Generator, geometry: Geometry) -> Instruc
         negate=int(rng.integers(2)),
         d_column=d_column,
         aux_column=aux_column,
+        d_moves=d_moves,
+        aux_moves=aux_moves,
     )

@@ -13,9 +13,20 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from siligrad.isa import AuxMode, Gate, Geometry, Instruction, Memory, Rounding, Segment, Timing
+from siligrad.isa import (
+    ONE_STEP,
+    AuxMode,
+    Gate,
+    Geometry,
+    Instruction,
+    Loop,
+    Memory,
+    Rounding,
+    Segment,
+    Timing,
+)
 
-__all__ = ["Lane", "Machine", "Operation", "busy_cycles", "epilogue", "round_off"]
+__all__ = ["Lane", "Machine", "Operation", "busy_cycles", "epilogue", "operand", "round_off"]
 
 _BANK_ADDRESSES = 1 << 16
 
@@ -89,14 +100,25 @@ def epilogue(
     return result, r != y and result != 0
 
 
-def busy_cycles(instructions: Sequence[Instruction], array: int) -> int:
+def operand(code: int, word_bits: int, operand_bits: int) -> int:
+    """Return what the array multiplies for a code: section *Operands* of numerics.md."""
+    dropped = word_bits - operand_bits
+    if dropped == 0:
+        return code
+    limit = (1 << operand_bits - 1) - 1
+    # The nearest multiple of 2**dropped; of two, the greater one.
+    return max(-limit, min(limit, (2 * code + (1 << dropped)) // (2 << dropped)))
+
+
+def busy_cycles(instructions: Sequence[Instruction], array: int, steps: int = 1) -> int:
     """Return how long a run takes: section *Time* of isa.md."""
     timing = Timing(array)
     at = 6 + instructions[0].delay  # the first issue of the first segment
     end = last_start = 0
-    for index, instruction in enumerate(instructions):
+    executed = list(instructions) * steps
+    for index, instruction in enumerate(executed):
         if index > 0:
-            last = instructions[index - 1].segments[-1]
+            last = executed[index - 1].segments[-1]
             at = last_start + max(last.k + last.pad, 6) + instruction.delay
         for _ in range(instruction.m_tiles * instruction.p_tiles):
             for segment in instruction.segments:
@@ -125,16 +147,26 @@ class Machine:
         }
         self.lanes = [Lane(1) for _ in range(geometry.array)]
         self.saturations: list[int] = []
+        self._offsets = dict.fromkeys(Memory, 0)
 
     def copy(self) -> Machine:
         """Return a machine in the same state."""
         return copy.deepcopy(self)
 
-    def run(self, instructions: Sequence[Instruction]) -> None:
+    def run(self, instructions: Sequence[Instruction], loop: Loop = ONE_STEP) -> None:
         """Run a program."""
-        self.saturations = [self.execute(instruction) for instruction in instructions]
+        self.saturations = [0] * len(instructions)
+        self._offsets = dict.fromkeys(Memory, 0)
+        for _ in range(loop.steps):
+            for index, instruction in enumerate(instructions):
+                self.saturations[index] += self._execute(instruction)
+                self.saturations[index] %= 2**32
+            for memory, stride in zip(
+                Memory, (loop.x_stride, loop.w_stride, loop.e_stride), strict=True
+            ):
+                self._offsets[memory] += stride
 
-    def execute(self, instruction: Instruction) -> int:
+    def _execute(self, instruction: Instruction) -> int:
         """Execute one instruction and return how many elements saturated."""
         n = self.geometry.array
         operation = Operation.of(instruction)
@@ -142,9 +174,13 @@ class Machine:
         for i in range(instruction.m_tiles):
             for j in range(instruction.p_tiles):
                 sums = self._sums(instruction, i, j)
-                d = self._address(instruction.d_base + i * instruction.d_m + j * instruction.d_p)
+                d = self._address(
+                    instruction.d_base + i * instruction.d_m + j * instruction.d_p,
+                    instruction.destination if instruction.d_moves else None,
+                )
                 aux = self._address(
-                    instruction.aux_base + i * instruction.aux_m + j * instruction.aux_p
+                    instruction.aux_base + i * instruction.aux_m + j * instruction.aux_p,
+                    instruction.product.aux if instruction.aux_moves else None,
                 )
                 for r in reversed(range(n)):
                     for lane in range(n):
@@ -157,7 +193,7 @@ class Machine:
                         if instruction.rounding == Rounding.STOCHASTIC:
                             draw = self.lanes[lane].draw()
                         code, counted = epilogue(
-                            operation, self.geometry.operand_bits, sums[r][lane], other, draw
+                            operation, self.geometry.word_bits, sums[r][lane], other, draw
                         )
                         saturated += counted
                         self._store(instruction.destination, d, r, lane, instruction.d_column, code)
@@ -169,7 +205,10 @@ class Machine:
         for segment in instruction.segments:
             for q in range(segment.k):
                 a = self._a(instruction, segment, i, q)
-                tile = self._address(segment.b_base + j * segment.b_p + q // n * segment.b_k)
+                tile = self._address(
+                    segment.b_base + j * segment.b_p + q // n * segment.b_k,
+                    instruction.product.b if segment.b_moves else None,
+                )
                 b = self._vector(instruction.product.b, tile, q % n, segment.b_column)
                 for r in range(n):
                     for c in range(n):
@@ -185,14 +224,18 @@ class Machine:
         if segment.ones:
             rows = instruction.rows_last if i == instruction.m_tiles - 1 else n
             return [2**segment.ones_shift if r < rows else 0 for r in range(n)]
-        tile = self._address(segment.a_base + i * segment.a_m + q // n * segment.a_k)
+        tile = self._address(
+            segment.a_base + i * segment.a_m + q // n * segment.a_k,
+            instruction.product.a if segment.a_moves else None,
+        )
         return self._vector(instruction.product.a, tile, q % n, segment.a_column)
 
     def _vector(self, memory: Memory, tile: int, number: int, column: int) -> list[int]:
-        """Return column or row `number` of the tile at address `tile`."""
-        n = self.geometry.array
+        """Return column or row `number` of the tile at address `tile`, as operands."""
+        geometry = self.geometry
         # Element (number, lane) is in row `number`; with the tile transposed, in the column.
-        return [self._element(memory, tile, number, lane, column) for lane in range(n)]
+        codes = [self._element(memory, tile, number, c, column) for c in range(geometry.array)]
+        return [operand(code, geometry.word_bits, geometry.operand_bits) for code in codes]
 
     def _element(self, memory: Memory, tile: int, r: int, c: int, transposed: int) -> int:
         if transposed:
@@ -204,6 +247,7 @@ class Machine:
             r, c = c, r
         self.words[memory][tile + r, (r + c) % self.geometry.array] = code
 
-    @staticmethod
-    def _address(address: int) -> int:
-        return address % _BANK_ADDRESSES
+    def _address(self, address: int, moves_in: Memory | None) -> int:
+        """Return `address`, further by the offset of the memory that it moves in."""
+        offset = 0 if moves_in is None else self._offsets[moves_in]
+        return (address + offset) % _BANK_ADDRESSES
