@@ -349,12 +349,9 @@ class Sequencer(wiring.Component):
         # counted. Its counter is read in cycle t - 1 and arrives in t + 1, when the sum of the
         # visit is complete: there they are added and written, and cycle t + 2 reads the new word.
         #
-        # The next visit of the same instruction reads it in time: in its own t - 1, and its t is
-        # six cycles later at least. For between them an instruction begins, max(c, 6) cycles after
-        # the last segment, of c cycles, of the one before, so max(c, 6) - c cycles after that one
-        # has ended; and if it is the same instruction, each of its tiles takes c cycles or more.
-        # If it is another, it takes as many as it likes, and max(c, 6) - c more come before the
-        # next, where c is the length of its own last segment: six in all, again.
+        # The next visit of the same instruction does so in its own t - 1, and its t is six cycles
+        # later or more: an instruction whose last segment takes c cycles takes c or more for its
+        # tiles, and the next one, be it the same, begins max(c, 6) - c or more after they ended.
         #
         # Visits of different instructions may be N cycles apart. The address is that of a visit
         # from the cycle of its first row to that of its last; these are N rows or more, and N is at
