@@ -52,7 +52,11 @@ def add_parser(commands: Any) -> None:
         help=f"size of the array, N x N: {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1} "
         f"(default {default.array})",
     )
-    for name, meaning in (("operand-bits", "of an operand"), ("sum-bits", "of an accumulator")):
+    for name, meaning in (
+        ("operand-bits", "of an operand"),
+        ("sum-bits", "of an accumulator"),
+        ("word-bits", "of what the memories hold"),
+    ):
         value = getattr(default, name.replace("-", "_"))
         parser.add_argument(
             f"--{name}",
@@ -69,6 +73,13 @@ def add_parser(commands: Any) -> None:
             help="words a bank of that memory, or lines of program memory, that the target has "
             "(default: what the program needs)",
         )
+    parser.add_argument(
+        "--steps",
+        type=_positive,
+        default=1,
+        metavar="S",
+        help="steps of a run, whose data lie in the memories at once (default 1)",
+    )
     parser.add_argument(
         "--headroom",
         type=int,
@@ -119,6 +130,7 @@ def _command(options: argparse.Namespace) -> int:
         array=options.array,
         operand_bits=options.operand_bits,
         sum_bits=options.sum_bits,
+        word_bits=options.word_bits,
         **{depth: getattr(options, depth) for depth in DEPTHS},
     )
     network = load_network(options.network, options.function, options.batch)
@@ -132,6 +144,7 @@ def _command(options: argparse.Namespace) -> int:
             calibration=network.calibration,
             headroom=options.headroom,
             round_factors=options.round_factors,
+            steps=options.steps,
         )
     explanation = explain(program)
     say(describe(program))
@@ -187,8 +200,8 @@ def describe(program: sg.Program) -> str:
         f"{geometry.program_depth} lines\n"
         f"time      {program.cycles} cycles exactly{several}, {program.utilisation:.1%} of the "
         "multipliers' time\n"
-        f"array     {geometry.array} x {geometry.array}, operands of {geometry.operand_bits} bits, "
-        f"sums of {geometry.sum_bits}\n"
+        f"array     {geometry.array} x {geometry.array}, words of {geometry.word_bits} bits, "
+        f"operands of {geometry.operand_bits}, sums of {geometry.sum_bits}\n"
         f"memory    words a bank: {use}"
     )
     return text + "".join(f"\nnote      {note}" for note in program.notes)
