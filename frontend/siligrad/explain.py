@@ -71,6 +71,7 @@ class Use(Enum):
     AUXILIARY = "waiting for a result that is an auxiliary operand"
     PORT = "waiting for a memory that auxiliary rows are read from"
     STEPS = "waiting for the step before"
+    DELAY = "waiting for nothing"
     SEQUENCER = "fetching the next instruction after a short last segment"
     START = "fetching the first instruction"
     DRAIN = "draining the last tile"
@@ -135,7 +136,8 @@ class Stall:
     memory
         The memory in which the instruction waits for something.
     instruction
-        Index of the instruction that it waits for, if there is one in the same step.
+        Index of the instruction that it waits for, if it is one; of the step before, if `use` says
+        so.
     """
 
     cycles: int
@@ -149,6 +151,7 @@ class Stall:
             Use.OPERAND: f"until {of} has written its operand to {self._memory}",
             Use.AUXILIARY: f"until {of} has written its auxiliary operand to {self._memory}",
             Use.PORT: f"until {of} has read its auxiliary operand from {self._memory}",
+            Use.STEPS: f"until {of} of the step before is done with {self._memory}",
         }.get(self.use, self.use.value)
         return f"{self.cycles} {what}"
 
@@ -397,46 +400,56 @@ def _account(
 
 
 def _stalls(program: Program) -> list[tuple[Stall, ...]]:
-    """Return what each instruction waits for: its whole delay, with the hazard that ends last."""
+    """Return what each instruction waits for: its whole delay, with the hazard that ends last.
+
+    A delay is the same in every step. One that the first step does not need is due to the second.
+    """
+    count = len(program.instructions)
+    sequence = [
+        instruction.in_step(program.loop, step)
+        for step in range(min(program.loop.steps, 2))
+        for instruction in program.instructions
+    ]
     timeline = Timeline(program.geometry)
-    found = []
-    for index, instruction in enumerate(program.instructions):
+    found: list[list[Stall]] = [[] for _ in program.instructions]
+    for position, instruction in enumerate(sequence):
+        stalls = found[position % count]
+        rest = instruction.delay - sum(stall.cycles for stall in stalls)
         hazard = timeline.earliest(instruction)
-        here = min(hazard.cycle - timeline.ready, instruction.delay)
-        stalls = []
-        if here > 0 and hazard.memory is not None:
+        if rest > 0 and hazard.memory is not None:
             use = _USE_OF_REASON[hazard.reason]
-            cause = _cause(program, index, hazard.memory, use)
-            stalls.append(Stall(here, use, hazard.memory, cause))
-        else:
-            here = 0
-        if instruction.delay > here:  # a delay is the same in every step; only a later one needs it
-            stalls.append(Stall(instruction.delay - here, Use.STEPS))
-        found.append(tuple(stalls))
+            cause = _cause(sequence[: position + 1], program.geometry.array, hazard.memory, use)
+            if position < count:
+                cycles = min(hazard.cycle - timeline.ready, rest)
+                stalls.append(Stall(cycles, use, hazard.memory, cause))
+            elif cause is not None and cause < count:
+                stalls.append(Stall(rest, Use.STEPS, hazard.memory, cause))
         timeline.place(instruction, timeline.ready + instruction.delay)
-    return found
+    for instruction, stalls in zip(program.instructions, found, strict=True):
+        rest = instruction.delay - sum(stall.cycles for stall in stalls)
+        if rest > 0:
+            stalls.append(Stall(rest, Use.DELAY))
+    return [tuple(stalls) for stalls in found]
 
 
-def _cause(program: Program, index: int, memory: Memory, use: Use) -> int | None:
-    """Return the latest instruction before `index` that makes it wait in `memory`."""
-    instruction = program.instructions[index]
+def _cause(sequence: Sequence[Instruction], array: int, memory: Memory, use: Use) -> int | None:
+    """Return which instruction the last one of `sequence` waits for in `memory`, the latest."""
+    *earlier, instruction = sequence
     if use == Use.PORT:
-        readers = (
-            at
-            for at in reversed(range(index))
-            if program.instructions[at].uses_aux and program.instructions[at].product.aux == memory
-        )
-        return next(readers, None)
-    if use == Use.AUXILIARY:
-        needed: list[NDArray[np.int64]] = [aux_tiles(instruction)]
+        needed: list[NDArray[np.int64]] = []
+    elif use == Use.AUXILIARY:
+        needed = [aux_tiles(instruction)]
     else:
-        needed = _operand_tiles(instruction, memory, program.geometry.array)
-    for at in reversed(range(index)):
-        before = program.instructions[at]
-        if before.destination == memory:
+        needed = _operand_tiles(instruction, memory, array)
+    for position in reversed(range(len(earlier))):
+        before = earlier[position]
+        if use == Use.PORT:
+            if before.uses_aux and before.product.aux == memory:
+                return position
+        elif before.destination == memory:
             written = destination_tiles(before)
             if any(np.intersect1d(tiles, written).size for tiles in needed):
-                return at
+                return position
     return None
 
 

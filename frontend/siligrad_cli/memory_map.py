@@ -103,6 +103,15 @@ def _draw_memory(
             va="center",
             fontsize=_LABEL_SIZE,
         )
+    moving = [tensor for tensor in program.tensors if tensor.moves and tensor.memory == memory]
+    if moving:  # the data of the other steps, one window after the other
+        low = min(tensor.base for tensor in moving) + program.loop.stride(memory)
+        high = max(program.end(tensor) for tensor in moving)
+        axes.add_patch(
+            _rectangle((0, low), count, high - low, facecolor=COLOURS[Role.INPUT], alpha=0.4)
+        )
+        text = f"the same for {program.loop.steps - 1} more steps"
+        axes.text(count / 2, (low + high) / 2, text, ha="center", va="center", fontsize=_LABEL_SIZE)
     axes.set_xlim(0, count)
     axes.set_ylim(top, 0)
     axes.set_yticks(range(0, top + 1, max(n, 1 << (top // 6).bit_length())))

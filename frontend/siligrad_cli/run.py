@@ -34,7 +34,7 @@ from siligrad.program import Program, Role, Tensor
 from siligrad_cli.archive import BYTES_MAX, read_arrays, write_arrays
 from siligrad_sim.lockstep import Lockstep
 from siligrad_sim.reference import ReferenceDevice
-from siligrad_sim.rtl import TRACE_CYCLES, trace
+from siligrad_sim.rtl import TRACE_CYCLES, RtlDevice, trace
 
 __all__ = ["Inputs", "State", "add_parser"]
 
@@ -468,6 +468,8 @@ def _command(options: argparse.Namespace) -> int:
     say(f"inputs    {inputs}")
     if state.done:
         say(f"resumed   after {state.done} steps")
+    if issubclass(kind, RtlDevice):
+        say(f"opening   {options.device} (a simulator is built once, and kept)")
     with kind(program.geometry) as device:
         machine = _Machine(device, compare=compare)
         machine.begin(program, inputs, state)

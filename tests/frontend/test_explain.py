@@ -37,14 +37,15 @@ def step(params: Any, x: Any, y: Any) -> Any:
     return [(W - RATE * dW, b - RATE * db) for (W, b), (dW, db) in zip(params, grads, strict=True)]
 
 
-def perceptron_step(*sizes: int, rows: int = 16, array: int = 8) -> Program:
+def perceptron_step(*sizes: int, rows: int = 16, array: int = 8, steps: int = 1) -> Program:
     rng = numpy.random.default_rng(0)
     params = [
         (rng.standard_normal((i, o)) * math.sqrt(2 / i), numpy.zeros(o)) for i, o in pairwise(sizes)
     ]
     y = numpy.where(rng.random((rows, sizes[-1])) < 0.5, 1.0, -1.0)
     target = sg.Target(array=array)
-    return sg.compile(step, params, rng.random((rows, sizes[0])), y, donate=0, target=target)
+    x = rng.random((rows, sizes[0]))
+    return sg.compile(step, params, x, y, donate=0, target=target, steps=steps)
 
 
 def residual(W: Any, x: Any) -> Any:
@@ -91,16 +92,18 @@ def test_every_cycle_of_the_demos_step_is_accounted_for() -> None:
     sizes=st.lists(st.integers(1, 20), min_size=2, max_size=5),
     rows=st.sampled_from([1, 2, 4, 8, 16]),
     array=st.integers(2, 9),
+    steps=st.integers(1, 3),
 )
 def test_accounts_add_up_to_the_cycles_of_any_network(
-    sizes: list[int], rows: int, array: int
+    sizes: list[int], rows: int, array: int, steps: int
 ) -> None:
-    program = perceptron_step(*sizes, rows=rows, array=array)
+    program = perceptron_step(*sizes, rows=rows, array=array, steps=steps)
     found = accounted(program)
     for before, after in pairwise(found.records):
         assert after.start == before.end + 1 + after.fetch + after.stalled
     assert found.records[0].start == found.records[0].fetch + found.records[0].stalled
-    assert found.records[-1].drained + 2 == program.cycles
+    if steps == 1:
+        assert found.records[-1].drained + 2 == program.cycles
 
 
 def test_the_cause_of_a_stall_is_the_instruction_that_is_waited_for() -> None:
@@ -233,4 +236,19 @@ def test_a_delay_that_nothing_needs_is_not_blamed_on_a_hazard() -> None:
     first, *rest = program.instructions
     found = explain(replace(program, instructions=(replace(first, delay=9), *rest)))
     (stall,) = found.records[0].stalls
-    assert (stall.cycles, stall.instruction) == (9, None)
+    assert (stall.cycles, stall.use, stall.instruction) == (9, Use.DELAY, None)
+
+
+def test_steps_are_accounted_for_with_what_they_wait_for_in_the_step_before() -> None:
+    program = perceptron_step(64, 32, 10, steps=3)
+    found = accounted(program)
+    (stall,) = found.records[0].stalls
+    # The last update reads its old weights from W, where the next step's products begin: the rows
+    # of its last tile from 12 cycles after its end on, for 8 cycles.
+    assert (stall.use, stall.memory, stall.instruction) == (Use.STEPS, Memory.W, 6)
+    assert stall.cycles == 12 + 8 - 1
+    assert "of the step before" in str(stall)
+    one = accounted(perceptron_step(64, 32, 10)).account
+    for use in (Use.PRODUCTS, Use.SUMS, Use.FILLING, Use.PADDING, Use.PORT):
+        assert found.account[use] == 3 * one[use]
+    assert found.account[Use.DRAIN] == one[Use.DRAIN]
