@@ -5,24 +5,27 @@ Every program passes here: when it is compiled, and again when an image is loade
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siligrad.errors import SiligradError
+from siligrad.fixed import narrow
 from siligrad.isa import (
+    ONE_STEP,
     SEGMENT_CYCLES,
     SEGMENTS_MAX,
     SHIFT_MAX,
     Geometry,
     Instruction,
+    Loop,
     Memory,
     encode_program,
 )
 from siligrad.timing import Timeline, a_tiles, aux_tiles, b_tiles, destination_tiles
 
-__all__ = ["CheckError", "accumulator_bound", "check_instructions"]
+__all__ = ["CheckError", "accumulator_bound", "check_instructions", "operand_limit"]
 
 
 class CheckError(SiligradError, ValueError):
@@ -37,8 +40,19 @@ def accumulator_bound(terms: Sequence[tuple[int, int, int]]) -> int:
     return sum(k * a * b for k, a, b in terms)
 
 
-def check_instructions(instructions: Sequence[Instruction], geometry: Geometry) -> None:
-    """Check rules 1 to 5 of the instruction.
+def operand_limit(limit: int, geometry: Geometry) -> int:
+    """Return the largest magnitude of an operand that is read from codes of up to `limit`."""
+    codes = np.array([limit, -limit])
+    return int(np.abs(narrow(codes, geometry.word_bits, geometry.operand_bits)).max())
+
+
+def check_instructions(
+    instructions: Sequence[Instruction], geometry: Geometry, loop: Loop = ONE_STEP
+) -> None:
+    """Check rules 1 to 5 and 7 of the instruction, for a run of `loop` (of one step without it).
+
+    What does not move is at the same distance, in cycles, from the start of each step, and what
+    moves is another tile in each: so all steps from the second on are alike, and two are replayed.
 
     Raises
     ------
@@ -54,20 +68,78 @@ def check_instructions(instructions: Sequence[Instruction], geometry: Geometry) 
             f"{geometry.program_depth}; build the target with a larger program_depth"
         )
     timeline = Timeline(geometry)
-    for index, instruction in enumerate(instructions):
-        try:
-            _check_instruction(instruction, geometry)
-            start = timeline.ready + instruction.delay
-            hazard = timeline.earliest(instruction)
-            if start < hazard.cycle:
+    for step in range(min(loop.steps, 2)):
+        for index, instruction in enumerate(instructions):
+            try:
+                if step == 0:
+                    _check_instruction(instruction, geometry)
+                _check_start(instruction.in_step(loop, step), timeline)
+            except CheckError as error:
+                in_step = "" if step == 0 else ", in the next step"
+                raise CheckError(f"instruction {index}{in_step}: {error}") from None
+        if step == 0 and loop.steps > 1:
+            _check_windows(instructions, geometry, loop)
+
+
+def _check_start(instruction: Instruction, timeline: Timeline) -> None:
+    """Check rules 3 and 4 for an instruction that follows those which `timeline` has seen."""
+    start = timeline.ready + instruction.delay
+    hazard = timeline.earliest(instruction)
+    if start < hazard.cycle:
+        raise CheckError(
+            f"starts in cycle {start}, but its {hazard.reason} hazard on "
+            f"{hazard.memory.name if hazard.memory is not None else 'the sequencer'} "
+            f"lasts until cycle {hazard.cycle}"
+        )
+    timeline.place(instruction, start)
+
+
+def _check_windows(instructions: Sequence[Instruction], geometry: Geometry, loop: Loop) -> None:
+    """Check rule 7: what moves stays in windows that nothing else touches."""
+    n = geometry.array
+    moving: dict[Memory, list[NDArray[np.int64]]] = {memory: [] for memory in Memory}
+    staying: dict[Memory, list[NDArray[np.int64]]] = {memory: [] for memory in Memory}
+    for instruction in instructions:
+        for memory, moves, tiles in _operands(instruction, n):
+            (moving if moves else staying)[memory].append(tiles.ravel())
+    for memory, parts in moving.items():
+        if not parts:
+            continue
+        stride, depth = loop.stride(memory), geometry.depth(memory)
+        low = min(int(part.min()) for part in parts)
+        high = max(int(part.max()) for part in parts) + n
+        if stride % n or high - low > stride:
+            raise CheckError(
+                f"operands that move take words {low} to {high - 1} of {memory.name}, but go on by "
+                f"{stride} words a step; the stride must hold them all, in whole tiles of {n} words"
+            )
+        if high + (loop.steps - 1) * stride > depth:
+            raise CheckError(
+                f"in step {loop.steps - 1} operands that move reach word "
+                f"{high + (loop.steps - 1) * stride - 1} of {memory.name}, which has {depth} words "
+                "a bank"
+            )
+        for part in staying[memory]:
+            inside = part[(part >= low) & (part < low + loop.steps * stride)]
+            if inside.size:
                 raise CheckError(
-                    f"starts in cycle {start}, but its {hazard.reason} hazard on "
-                    f"{hazard.memory.name if hazard.memory is not None else 'the sequencer'} "
-                    f"lasts until cycle {hazard.cycle}"
+                    f"word {int(inside[0])} of {memory.name} is used as one that does not move, "
+                    f"between those that do ({low} to {low + loop.steps * stride - 1})"
                 )
-            timeline.place(instruction, start)
-        except CheckError as error:
-            raise CheckError(f"instruction {index}: {error}") from None
+
+
+def _operands(
+    instruction: Instruction, array: int
+) -> Iterator[tuple[Memory, int, NDArray[np.int64]]]:
+    """Yield memory, whether it moves, and the tiles, of each operand and of D."""
+    product = instruction.product
+    yield instruction.destination, instruction.d_moves, destination_tiles(instruction)
+    if instruction.uses_aux:
+        yield product.aux, instruction.aux_moves, aux_tiles(instruction)
+    for segment in instruction.segments:
+        yield product.b, segment.b_moves, b_tiles(instruction, segment, array)
+        if not segment.ones:
+            yield product.a, segment.a_moves, a_tiles(instruction, segment, array)
 
 
 def _check_instruction(instruction: Instruction, geometry: Geometry) -> None:

@@ -165,8 +165,35 @@ class Device(ABC):
         if seed is not None:
             self.write_lfsr(lfsr.seed_lanes(seed, self.geometry.array))
 
+    def reload(self, program: Program) -> None:
+        """Load the instructions of `program` and leave everything else as it is.
+
+        For a program that differs in its instructions alone, such as ``program.slowed(1)``:
+        memories and shift registers go on from where they are.
+
+        Raises
+        ------
+        DeviceError
+            If its tensors are not those of the program that is loaded.
+        """
+        old = self.program
+        if (program.geometry, program.tensors, program.loop) != (
+            old.geometry,
+            old.tensors,
+            old.loop,
+        ):
+            raise DeviceError(
+                f"program {program.name!r} differs from {old.name!r}, which is loaded, in more "
+                "than its instructions; load it instead"
+            )
+        self._program = program
+        self.write_lines(encode_program(program.instructions))
+
     def write(self, name: str, value: Any) -> None:
         """Write the argument called `name`, nested as it was compiled.
+
+        Of a run of several steps, an argument that does not stay in the device has one value for
+        each step, along a new first axis of each array.
 
         Raises
         ------
@@ -189,7 +216,8 @@ class Device(ABC):
         Parameters
         ----------
         inputs
-            One for each argument that does not stay in the device.
+            One for each argument that does not stay in the device; as for :meth:`write`. A program
+            of several steps may also be run without, on the data set that was written before.
         check
             Raise when the cycles counted are not the cycles promised.
 
@@ -204,6 +232,8 @@ class Device(ABC):
         """
         program = self.program
         wanted = [i for i, argument in enumerate(program.arguments) if not argument.resident]
+        if not inputs and program.loop.steps > 1:
+            wanted = []
         if len(inputs) != len(wanted):
             names = ", ".join(program.arguments[i].name for i in wanted) or "none"
             raise DeviceError(
@@ -226,7 +256,8 @@ class Device(ABC):
     def read(self) -> tuple[Any, ...]:
         """Return the results of the last run, decoded.
 
-        They are the function's tuple, or a tuple of its one result.
+        They are the function's tuple, or a tuple of its one result. Of a run of several steps, what
+        does not stay in the device has a new first axis: its value in each step.
         """
         result = self.program.result
         values = tree.unflatten(result.structure, [self._read_tensor(i) for i in result.tensors])
@@ -239,15 +270,25 @@ class Device(ABC):
         }
 
     def _write_codes(self, codes: Mapping[int, NDArray[np.int32]]) -> None:
-        for index, matrix in codes.items():
+        n = self.geometry.array
+        for index, matrices in codes.items():
             tensor = self.program.tensors[index]
-            self.write_words(tensor.memory, tensor.base, tensor.pack(matrix, self.geometry.array))
+            stride = self.program.loop.stride(tensor.memory)
+            for step, matrix in enumerate(matrices if tensor.moves else [matrices]):
+                self.write_words(tensor.memory, tensor.base + step * stride, tensor.pack(matrix, n))
 
     def _read_tensor(self, index: int) -> NDArray[np.float64]:
         tensor = self.program.tensors[index]
-        n = self.geometry.array
-        words = self.read_words(tensor.memory, tensor.base, tensor.words(n))
-        return tensor.decode(tensor.unpack(words, n))
+        loop, n = self.program.loop, self.geometry.array
+
+        def read_step(step: int) -> NDArray[np.float64]:
+            base = tensor.base + step * loop.stride(tensor.memory)
+            words = self.read_words(tensor.memory, base, tensor.words(n))
+            return tensor.decode(tensor.unpack(words, n))
+
+        if tensor.moves:
+            return np.stack([read_step(step) for step in range(loop.steps)])
+        return read_step(0)
 
     def __enter__(self) -> Self:
         return self

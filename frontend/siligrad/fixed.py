@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from siligrad.errors import SiligradError
 from siligrad.isa import DRAW_BITS, SHIFT_MAX, Rounding
 
-__all__ = ["FormatError", "QFormat", "Rounding", "saturate", "shift_round"]
+__all__ = ["FormatError", "QFormat", "Rounding", "narrow", "saturate", "shift_round"]
+
+
+_Integer = TypeVar("_Integer", bound=np.signedinteger[Any])
 
 
 class FormatError(SiligradError, ValueError):
@@ -142,6 +146,22 @@ def shift_round(
     else:
         addend = np.int64(1 << (shift - 1))
     return (codes + addend) >> shift
+
+
+def narrow(codes: NDArray[_Integer], word_bits: int, operand_bits: int) -> NDArray[_Integer]:
+    """Return the operands of the array that words of `word_bits` become: their top bits, rounded.
+
+    Ties go up. An operand stands for ``2**(word_bits - operand_bits)`` times as much as a code.
+
+    >>> narrow(np.array([128, 127, -128, -129, 32767, -32767]), 16, 8).tolist()
+    [1, 0, 0, -1, 127, -127]
+    """
+    dropped = word_bits - operand_bits
+    if dropped == 0:
+        return codes
+    limit = (1 << (operand_bits - 1)) - 1
+    # (codes + half) >> dropped, in as many bits as the codes have
+    return np.clip((codes >> dropped) + (codes >> (dropped - 1) & 1), -limit, limit)
 
 
 def saturate(codes: NDArray[np.int64], bits: int) -> NDArray[np.int64]:

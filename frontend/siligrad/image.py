@@ -21,23 +21,24 @@ from siligrad import tree
 from siligrad.errors import SiligradError
 from siligrad.files import replacing
 from siligrad.fixed import QFormat
-from siligrad.isa import LINE_BITS, Geometry, Memory, decode_program, encode_program
+from siligrad.isa import LINE_BITS, Geometry, Loop, Memory, decode_program, encode_program
 from siligrad.program import Argument, Program, Role, Tensor
 
 __all__ = ["IMAGE_VERSION", "ImageError", "MAGIC", "from_bytes", "load", "save", "to_bytes"]
 
 MAGIC = b"SILIGRAD"
-IMAGE_VERSION = 1
+IMAGE_VERSION = 2
 SIZE_MAX = 1 << 26
 """Largest image in bytes that is read."""
 
-_HEADER = struct.Struct("<8sHHII4B4IQ10I8x")
+_HEADER = struct.Struct("<8sHHII4B4IQ10I4H")
 _RECORD = struct.Struct("<IBBHIIIiIdI8x")
 _SECTIONS = ("program", "tensors", "names", "data", "metadata")
 _CRC_OFFSET = 16
 _NO_DATA = 0xFFFFFFFF
 _LINE_BYTES = LINE_BITS // 8
-_FLAG_SIGN = 1
+_FLAGS = {"sign": 1, "magnitude": 2, "moves": 4}
+"""Bit of each of these fields of a tensor."""
 
 
 class ImageError(SiligradError, ValueError):
@@ -60,7 +61,7 @@ def to_bytes(program: Program) -> bytes:
             len(names),
             tensor.role,
             tensor.memory,
-            _FLAG_SIGN if tensor.sign else 0,
+            sum(bit for name, bit in _FLAGS.items() if getattr(tensor, name)),
             tensor.base,
             tensor.rows,
             tensor.columns,
@@ -97,13 +98,17 @@ def to_bytes(program: Program) -> bytes:
             geometry.array,
             geometry.operand_bits,
             geometry.sum_bits,
-            0,
+            geometry.word_bits,
             geometry.x_depth,
             geometry.w_depth,
             geometry.e_depth,
             geometry.program_depth,
             program.cycles,
             *sections,
+            program.loop.steps,
+            program.loop.x_stride,
+            program.loop.w_stride,
+            program.loop.e_stride,
         )
     )
     struct.pack_into("<I", header, _CRC_OFFSET, zlib.crc32(header + body))
@@ -134,7 +139,7 @@ def _from_bytes(blob: bytes) -> Program:
     if len(blob) < _HEADER.size:
         raise ImageError(f"truncated: {len(blob)} bytes are no whole header of {_HEADER.size}")
     values = _HEADER.unpack_from(blob)
-    _, version, header_size, total, crc, array, operand_bits, sum_bits, reserved = values[:9]
+    _, version, header_size, total, crc, array, operand_bits, sum_bits, word_bits = values[:9]
     x_depth, w_depth, e_depth, program_depth, cycles = values[9:14]
     if version != IMAGE_VERSION:
         raise ImageError(
@@ -146,14 +151,23 @@ def _from_bytes(blob: bytes) -> Program:
     zeroed = blob[:_CRC_OFFSET] + bytes(4) + blob[_CRC_OFFSET + 4 :]
     if zlib.crc32(zeroed) != crc:
         raise ImageError("damaged: its CRC-32 does not match")
-    if header_size != _HEADER.size or reserved:
+    if header_size != _HEADER.size:
         raise ImageError("a header of another form")
     parts = {}
-    for name, offset, size in zip(_SECTIONS, values[14::2], values[15::2], strict=True):
+    for name, offset, size in zip(_SECTIONS, values[14:24:2], values[15:24:2], strict=True):
         if offset < _HEADER.size or offset + size > total:
             raise ImageError(f"section {name} lies outside the file")
         parts[name] = blob[offset : offset + size]
-    geometry = Geometry(array, operand_bits, sum_bits, x_depth, w_depth, e_depth, program_depth)
+    geometry = Geometry(
+        array=array,
+        operand_bits=operand_bits,
+        sum_bits=sum_bits,
+        x_depth=x_depth,
+        w_depth=w_depth,
+        e_depth=e_depth,
+        program_depth=program_depth,
+        word_bits=word_bits,
+    )
     if len(parts["program"]) % _LINE_BYTES or len(parts["tensors"]) % _RECORD.size:
         raise ImageError("a section holds no whole number of entries")
     lines = [
@@ -166,6 +180,8 @@ def _from_bytes(blob: bytes) -> Program:
     records = list(_RECORD.iter_unpack(parts["tensors"]))
     for index, (record, shape) in enumerate(zip(records, metadata["shapes"], strict=True)):
         name_at, role, memory, flags, base, rows, columns, frac, limit, scale, data_at = record
+        if flags & ~sum(_FLAGS.values()):
+            raise ImageError(f"tensor {index} has flags that do not exist ({flags:#x})")
         end = parts["names"].index(b"\0", name_at)
         tensor = Tensor(
             name=parts["names"][name_at:end].decode(),
@@ -175,10 +191,10 @@ def _from_bytes(blob: bytes) -> Program:
             rows=rows,
             columns=columns,
             shape=tuple(int(size) for size in shape),
-            format=QFormat(operand_bits, frac),
+            format=QFormat(word_bits, frac),
             scale=scale,
             limit=limit,
-            sign=bool(flags & _FLAG_SIGN),
+            **{field: bool(flags & bit) for field, bit in _FLAGS.items()},
         )
         if rows < 1 or columns < 1 or tensor.words(array) > geometry.depth(tensor.memory):
             raise ImageError(f"tensor {tensor.name} of {rows} x {columns} does not fit its memory")
@@ -202,6 +218,7 @@ def _from_bytes(blob: bytes) -> Program:
         macs=tuple(int(count) for count in metadata["macs"]),
         sources=tuple(str(source) for source in metadata["sources"]),
         notes=tuple(str(note) for note in metadata["notes"]),
+        loop=Loop(*values[24:28]),
     )
     if program.cycles != cycles:
         raise ImageError(f"promises {cycles} cycles, but its instructions take {program.cycles}")

@@ -12,7 +12,7 @@ it, the hardware decodes with it, the reference executes it, and ``docs/spec/isa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 from siligrad.errors import SiligradError
@@ -34,6 +34,7 @@ __all__ = [
     "LINE_BITS",
     "Loop",
     "Memory",
+    "ONE_STEP",
     "Product",
     "Rounding",
     "SEGMENTS_MAX",
@@ -185,11 +186,12 @@ class Geometry:
                 f"not {self.operand_bits}"
             )
         least = max(2 * self.operand_bits, self.word_bits)
-        if not least <= self.sum_bits <= 48:
+        most = 48 - self.dropped_bits
+        if not least <= self.sum_bits <= most:
             raise EncodingError(
                 f"sum_bits must be at least {least}, to hold a product of two "
                 f"{self.operand_bits}-bit operands and a word of {self.word_bits} bits, and at "
-                f"most 48, not {self.sum_bits}"
+                f"most {most}, not {self.sum_bits}"
             )
         for name in ("x_depth", "w_depth", "e_depth"):
             depth = getattr(self, name)
@@ -243,6 +245,10 @@ class Loop:
     def stride(self, memory: Memory) -> int:
         """Words from a step's moving operands in `memory` to those of the next step."""
         return (self.x_stride, self.w_stride, self.e_stride)[memory]
+
+
+ONE_STEP = Loop()
+"""A run that executes its program once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,6 +469,41 @@ class Instruction:
     def tiles(self) -> int:
         """Tiles of D."""
         return self.m_tiles * self.p_tiles
+
+    @property
+    def moves(self) -> bool:
+        """Whether an operand is elsewhere in each step of a run."""
+        return bool(
+            self.d_moves
+            or self.aux_moves
+            or any(segment.a_moves or segment.b_moves for segment in self.segments)
+        )
+
+    def in_step(self, loop: Loop, step: int) -> Instruction:
+        """Return the instruction with the addresses that it has in a step of a run, from 0 on."""
+        if step == 0 or not self.moves:
+            return self
+
+        def offset(moves: int, memory: Memory) -> int:
+            return step * loop.stride(memory) if moves else 0
+
+        def wrapped(address: int) -> int:
+            return address % (1 << ADDRESS_BITS)
+
+        product = self.product
+        return replace(
+            self,
+            d_base=wrapped(self.d_base + offset(self.d_moves, self.destination)),
+            aux_base=wrapped(self.aux_base + offset(self.aux_moves, product.aux)),
+            segments=tuple(
+                replace(
+                    segment,
+                    a_base=wrapped(segment.a_base + offset(segment.a_moves, product.a)),
+                    b_base=wrapped(segment.b_base + offset(segment.b_moves, product.b)),
+                )
+                for segment in self.segments
+            ),
+        )
 
     @property
     def tile_cycles(self) -> int:

@@ -7,7 +7,7 @@ A program is complete: with it alone a device can be loaded, run and read. It is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siligrad import tree
-from siligrad.checker import CheckError, accumulator_bound, check_instructions
+from siligrad.checker import CheckError, accumulator_bound, check_instructions, operand_limit
 from siligrad.errors import DataError
 from siligrad.fixed import QFormat
-from siligrad.isa import Geometry, Instruction, Memory
+from siligrad.isa import ONE_STEP, SHIFT_MAX, Geometry, Instruction, Loop, Memory
 from siligrad.timing import run_cycles
 
 __all__ = ["Argument", "Program", "Role", "Tensor"]
@@ -63,6 +63,10 @@ class Tensor:
         A code stands for ``code * 2**-frac * scale``.
     sign
         Every value must be +1 or -1 (the algebra of the loss relies on it).
+    magnitude
+        A value is the magnitude of what is held (a hinge's error is its margin times +1 or -1).
+    moves
+        In a run of several steps there is one of it for each step, each a stride further.
     """
 
     name: str
@@ -76,6 +80,8 @@ class Tensor:
     limit: int
     scale: float = 1.0
     sign: bool = False
+    magnitude: bool = False
+    moves: bool = False
 
     def tiles(self, array: int) -> tuple[int, int]:
         """Rows and columns of tiles on an array of size N."""
@@ -126,7 +132,7 @@ class Tensor:
     def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
         """Return the values of `codes`, in the user's shape."""
         values = self.format.decode(codes) * self.scale
-        return values.reshape(self.shape)
+        return (np.abs(values) if self.magnitude else values).reshape(self.shape)
 
     def pack(self, codes: NDArray[np.int32], array: int) -> NDArray[np.int32]:
         """Return the memory words of `codes`: cut into tiles, filled up, skewed.
@@ -212,6 +218,8 @@ class Program:
         The user's line behind each instruction.
     notes
         What the compiler decided that a user should know, such as a rounded learning rate.
+    loop
+        How many steps a run takes, and how far the tensors that move do so in each.
     """
 
     name: str
@@ -224,12 +232,13 @@ class Program:
     macs: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    loop: Loop = ONE_STEP
 
     def __post_init__(self) -> None:
-        check_instructions(self.instructions, self.geometry)
+        check_instructions(self.instructions, self.geometry, self.loop)
         n = self.geometry.array
         for tensor in self.tensors:
-            end = tensor.base + tensor.words(n)
+            end = self.end(tensor)
             if tensor.base % n or end > self.geometry.depth(tensor.memory):
                 raise DataError(
                     f"{tensor.name} takes words {tensor.base} to {end - 1} of "
@@ -248,7 +257,8 @@ class Program:
                 a = 1 << segment.ones_shift
                 if not segment.ones:
                     a = self._limit_at(product.a, segment.a_base, index)
-                terms.append((segment.k, a, self._limit_at(product.b, segment.b_base, index)))
+                b = self._limit_at(product.b, segment.b_base, index)
+                terms.append((segment.k, a, b))
             bound = accumulator_bound(terms)
             if bound > most:
                 raise CheckError(
@@ -259,7 +269,7 @@ class Program:
                 )
 
     def _limit_at(self, memory: Memory, address: int, index: int) -> int:
-        """Return the largest magnitude of a code that word `address` of `memory` can hold."""
+        """Return the largest magnitude of an operand read from word `address` of `memory`."""
         n = self.geometry.array
         limits = [
             tensor.limit
@@ -270,17 +280,18 @@ class Program:
             raise CheckError(
                 f"instruction {index} reads word {address} of {memory.name}, which nothing owns"
             )
-        return max(limits)
+        return operand_limit(max(limits), self.geometry)
 
     @cached_property
     def cycles(self) -> int:
-        """Busy cycles of a run; exact."""
-        return run_cycles(self.instructions, self.geometry.array)
+        """Busy cycles of a run, all of its steps; exact."""
+        return run_cycles(self.instructions, self.geometry.array, self.loop.steps)
 
     @property
     def utilisation(self) -> float:
         """Multiply-accumulates of the mathematics over those that the array could have done."""
-        return sum(self.macs) / (self.geometry.array**2 * self.cycles)
+        macs = self.loop.steps * sum(self.macs)
+        return macs / (self.geometry.array**2 * self.cycles)
 
     @property
     def formats(self) -> dict[str, QFormat]:
@@ -296,11 +307,53 @@ class Program:
 
     def words_used(self, memory: Memory) -> int:
         """Words in each bank of `memory` up to the last one that has an owner."""
-        n = self.geometry.array
-        return max((t.base + t.words(n) for t in self.tensors if t.memory == memory), default=0)
+        return max((self.end(t) for t in self.tensors if t.memory == memory), default=0)
+
+    def end(self, tensor: Tensor) -> int:
+        """First word after `tensor`, in the last step of a run if it moves."""
+        last = (self.loop.steps - 1) * self.loop.stride(tensor.memory) if tensor.moves else 0
+        return tensor.base + last + tensor.words(self.geometry.array)
+
+    def updates(self, instruction: Instruction) -> bool:
+        """Return whether `instruction` updates a tensor that stays in the device."""
+        return any(
+            (tensor.memory, tensor.base) == (instruction.destination, instruction.d_base)
+            for tensor in self.tensors
+            if tensor.role == Role.RESIDENT
+        )
+
+    def slowed(self, halvings: int) -> Program:
+        """Return the program with its learning rate halved so many times (doubled if negative).
+
+        Only the shift of the updates differs: a device that has the one loaded takes the other with
+        :meth:`siligrad.device.Device.reload` and goes on.
+
+        Raises
+        ------
+        DataError
+            If nothing is updated, or a shift does not exist.
+        """
+        instructions = []
+        for instruction in self.instructions:
+            changed = instruction
+            if self.updates(instruction):
+                shift = instruction.shift + halvings
+                if not 0 <= shift <= SHIFT_MAX:
+                    raise DataError(
+                        f"the update of {self.name!r} would be shifted by {shift} bits; "
+                        f"0 to {SHIFT_MAX} are possible"
+                    )
+                changed = replace(instruction, shift=shift)
+            instructions.append(changed)
+        if not any(self.updates(instruction) for instruction in instructions):
+            raise DataError(f"program {self.name!r} updates nothing, so it has no rate to change")
+        return replace(self, instructions=tuple(instructions))
 
     def encode(self, index: int, value: Any) -> dict[int, NDArray[np.int32]]:
         """Return the codes, by tensor index, of argument `index` given as the user's nested arrays.
+
+        Shape ``(rows, columns)`` each; a tensor that moves has one for each step, along a new first
+        axis of the user's array and of the codes.
 
         Raises
         ------
@@ -315,9 +368,21 @@ class Program:
                 f"not like {structure}"
             )
         return {
-            tensor: self.tensors[tensor].encode(leaf)
+            tensor: self._encode(self.tensors[tensor], leaf)
             for tensor, leaf in zip(argument.tensors, leaves, strict=True)
         }
+
+    def _encode(self, tensor: Tensor, leaf: ArrayLike) -> NDArray[np.int32]:
+        if not tensor.moves:
+            return tensor.encode(leaf)
+        steps = np.asarray(leaf, dtype=np.float64)
+        wanted = (self.loop.steps, *tensor.shape)
+        if steps.shape != wanted:
+            raise DataError(
+                f"{tensor.name} has shape {wanted}, one of {tensor.shape} for each step of a run, "
+                f"not {steps.shape}"
+            )
+        return np.stack([tensor.encode(step) for step in steps])
 
     def memory_map(self) -> str:
         """Return a table of every tensor: memory, words, size, format, role, name."""
@@ -332,22 +397,34 @@ class Program:
             owned = (tensor for tensor in self.tensors if tensor.memory == memory)
             for tensor in sorted(owned, key=lambda tensor: (tensor.base, tensor.name)):
                 end = tensor.base + tensor.words(n) - 1
+                every = ""
+                if tensor.moves:
+                    stride = self.loop.stride(memory)
+                    every = f", {self.loop.steps} times, every {stride} words"
                 lines.append(
                     f"  {tensor.base:6d} - {end:<6d} {tensor.rows:5d} x {tensor.columns:<5d} "
                     f"Q{tensor.format.bits - 1 - tensor.format.frac}.{tensor.format.frac:<3d} "
-                    f"{tensor.role.name.lower():<9s} {tensor.name}"
+                    f"{tensor.role.name.lower():<9s} {tensor.name}{every}"
                 )
         return "\n".join(lines)
 
-    def owner(self, memory: Memory, address: int) -> Tensor | None:
-        """Return the tensor that word `address` of `memory` belongs to.
+    def locate(
+        self, memory: Memory, address: int, bank: int
+    ) -> tuple[Tensor, int, tuple[int, int]] | None:
+        """Return whose word this is: the tensor, the step, and row and column of the element.
 
-        Of several that share the word, the latest made.
+        Of several tensors that share the word, the latest made. The element may lie in the filling.
         """
         n = self.geometry.array
         for tensor in reversed(self.tensors):
-            if tensor.memory == memory and tensor.base <= address < tensor.base + tensor.words(n):
-                return tensor
+            if tensor.memory != memory or not tensor.base <= address < self.end(tensor):
+                continue
+            step, at = 0, address
+            if tensor.moves:
+                step, offset = divmod(address - tensor.base, self.loop.stride(memory))
+                at = tensor.base + offset
+            if at < tensor.base + tensor.words(n):
+                return tensor, step, tensor.locate(at, bank, n)
         return None
 
     def save(self, path: str | Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from siligrad.device import Device, Report
 from siligrad.isa import Memory
-from siligrad.program import Program
+from siligrad.program import Program, Tensor
 
 __all__ = ["Comparison", "Difference", "Lockstep"]
 
@@ -118,13 +118,15 @@ class Lockstep:
         program = self.reference.program
         n = program.geometry.array
         computed = [
-            tensor
+            (tensor, tensor.base + step * program.loop.stride(tensor.memory), step)
             for instruction in program.instructions
             for tensor in program.tensors
             if (tensor.memory, tensor.base) == (instruction.destination, instruction.d_base)
+            for step in (range(program.loop.steps) if tensor.moves else [0])
         ]
-        for tensor in computed:
-            span = slice(tensor.base, tensor.base + tensor.words(n))
+        # All of one step come before the next one's; what does not move counts as of the first.
+        for tensor, base, step in sorted(computed, key=lambda item: item[2]):
+            span = slice(base, base + tensor.words(n))
             wrong_words = right[tensor.memory][span] != wrong[tensor.memory][span]
             if not wrong_words.any():
                 continue
@@ -136,20 +138,20 @@ class Lockstep:
             inside = row < tensor.rows and column < tensor.columns
             outside = "" if inside else ", outside the matrix,"
             return self._difference(
-                f"{tensor.name}[{row}, {column}]{outside}",
+                f"{tensor.name}[{row}, {column}]{_of_step(tensor, step)}{outside}",
                 right,
                 wrong,
                 tensor.memory,
-                tensor.base + word,
+                base + word,
                 bank,
             )
         for memory in Memory:
             for address, bank in np.argwhere(right[memory] != wrong[memory]):
-                owner = program.owner(memory, int(address))
+                found = program.locate(memory, int(address), int(bank))
                 name = "a word that nothing owns"
-                if owner is not None:
-                    row, column = owner.locate(int(address), int(bank), n)
-                    name = f"{owner.name}[{row}, {column}]"
+                if found is not None:
+                    owner, step, (row, column) = found
+                    name = f"{owner.name}[{row}, {column}]{_of_step(owner, step)}"
                 return self._difference(name, right, wrong, memory, int(address), int(bank))
         raise AssertionError("no difference where one was counted")
 
@@ -180,3 +182,7 @@ class Lockstep:
         if expected.cycles != got.cycles:
             return Difference("the cycle counter", expected.cycles, got.cycles)
         return None
+
+
+def _of_step(tensor: Tensor, step: int) -> str:
+    return f" of step {step}" if tensor.moves else ""

@@ -9,18 +9,21 @@ makes sure of.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siligrad import lfsr
 from siligrad.device import Device
-from siligrad.fixed import Rounding, saturate, shift_round
+from siligrad.fixed import Rounding, narrow, saturate, shift_round
 from siligrad.isa import (
     AuxMode,
     Gate,
     Geometry,
     Instruction,
+    Loop,
     Memory,
     Segment,
     decode_program,
@@ -29,31 +32,53 @@ from siligrad.timing import a_tiles, aux_tiles, b_tiles, destination_tiles, run_
 
 __all__ = ["ReferenceDevice"]
 
-_EXACT_IN_FLOAT = 1 << 53
-"""Sums of integer products below this are exact in float64, in any order."""
+_EXACT_IN_FLOAT32 = 1 << 24
+"""Sums of integers whose magnitudes add up to less are exact in float32, in any order."""
+
+_EXACT_IN_FLOAT64 = 1 << 53
+"""Likewise in float64; no instruction reaches it."""
 
 
 class ReferenceDevice(Device):
-    """The numpy reference behind the device protocol; its cycles are the model's."""
+    """The numpy reference behind the device protocol; its cycles are the model's.
+
+    Inside, a memory is an array of codes without the skew: element ``(r, c)`` of the tile at `t` is
+    ``codes[t + r, c]``, so that tiles are blocks that can be copied.
+    """
 
     name = "reference"
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)
         n = geometry.array
-        self._words = {memory: np.zeros((geometry.depth(memory), n), np.int32) for memory in Memory}
-        self._instructions: list[Instruction] = []
+        self._codes = {
+            memory: np.zeros((-(-geometry.depth(memory) // n) * n, n), np.int16)
+            for memory in Memory
+        }
+        self._instructions: list[_Decoded] = []
         self._lfsr = (1,) * n
         self._saturations: list[int] = []
 
     def write_lines(self, lines: Sequence[int]) -> None:
-        self._instructions = decode_program(lines)
+        self._instructions = [_decode(i, self.geometry) for i in decode_program(lines)]
 
     def write_words(self, memory: Memory, address: int, words: NDArray[np.int32]) -> None:
-        self._words[memory][address : address + len(words)] = words
+        n = self.geometry.array
+        for row in range(min(n, len(words))):  # of the tile: the skew is the same for all such
+            skew = (address + row) % n
+            self._codes[memory][address + row : address + len(words) : n] = np.roll(
+                words[row::n], -skew, axis=1
+            )
 
     def read_words(self, memory: Memory, address: int, count: int) -> NDArray[np.int32]:
-        return self._words[memory][address : address + count].copy()
+        n = self.geometry.array
+        words = np.empty((count, n), np.int32)
+        for row in range(min(n, count)):
+            skew = (address + row) % n
+            words[row::n] = np.roll(
+                self._codes[memory][address + row : address + count : n], skew, axis=1
+            )
+        return words
 
     def write_lfsr(self, states: Sequence[int]) -> None:
         self._lfsr = tuple(states)
@@ -64,117 +89,185 @@ class ReferenceDevice(Device):
     def read_saturations(self, count: int) -> tuple[int, ...]:
         return tuple(self._saturations[:count])
 
-    def execute(self, limit: int) -> int:
-        self._saturations = [self._execute(instruction) for instruction in self._instructions]
-        return run_cycles(self._instructions, self.geometry.array)
+    def execute(self, loop: Loop, limit: int) -> int:
+        n = self.geometry.array
+        self._saturations = [0] * len(self._instructions)
+        for step in range(loop.steps):
+            offsets = {memory: step * loop.stride(memory) // n for memory in Memory}
+            for index, decoded in enumerate(self._instructions):
+                self._saturations[index] += self._execute(decoded, offsets)
+        return run_cycles([item.instruction for item in self._instructions], n, loop.steps)
 
-    def _execute(self, instruction: Instruction) -> int:
-        """Execute one instruction and return how many elements saturated."""
-        bits = self.geometry.operand_bits
+    def _execute(self, decoded: _Decoded, offsets: dict[Memory, int]) -> int:
+        """Execute one instruction and return how many elements saturated.
+
+        Sums and results are held tile by tile, shape ``(m_tiles, p_tiles, N, N)``.
+        """
+        instruction = decoded.instruction
         shift = instruction.shift
-        total = self._sum(instruction)
+        total = self._sum(decoded, offsets)
+        total <<= self.geometry.dropped_bits
         if instruction.negate:
-            total = -total
-        aux = np.zeros_like(total)
+            np.negative(total, out=total)
+        aux: NDArray[np.int16] | None = None
         if instruction.uses_aux:
-            aux = self._read_grid(
+            aux = self._read(
                 instruction.product.aux,
-                aux_tiles(instruction),
-                transposed=bool(instruction.aux_column),
+                decoded.aux,
+                offsets if instruction.aux_moves else None,
             )
-        if instruction.aux_mode == AuxMode.ADD:
-            total = total + (aux << shift)
-        elif instruction.aux_mode == AuxMode.SUBTRACT:
-            total = total - (aux << shift)
+            if instruction.aux_column:
+                aux = aux.swapaxes(2, 3)
+        if instruction.aux_mode != AuxMode.NONE:
+            assert aux is not None
+            shifted = aux.astype(np.int64)
+            shifted <<= shift
+            if instruction.aux_mode == AuxMode.ADD:
+                total += shifted
+            else:
+                total -= shifted
         draws = self._draw(instruction) if instruction.rounding == Rounding.STOCHASTIC else None
         rounded = shift_round(total, shift, instruction.rounding, draws)
-        clipped = saturate(rounded, bits)
+        clipped = saturate(rounded, self.geometry.word_bits)
         result = _gate(instruction.gate, clipped, aux)
-        self._write_grid(
+        stored = result.swapaxes(2, 3) if instruction.d_column else result
+        self._write(
             instruction.destination,
-            destination_tiles(instruction),
-            result,
-            transposed=bool(instruction.d_column),
+            decoded.destination,
+            offsets if instruction.d_moves else None,
+            stored,
         )
-        return int(np.count_nonzero((rounded != clipped) & (result != 0)))
+        beyond = rounded != clipped
+        return int(np.count_nonzero(beyond & (result != 0))) if beyond.any() else 0
 
-    def _sum(self, instruction: Instruction) -> NDArray[np.int64]:
-        """Return the exact sums, shape ``(m_tiles * N, p_tiles * N)``."""
-        n = self.geometry.array
-        total = np.zeros((instruction.m_tiles * n, instruction.p_tiles * n), np.int64)
-        for segment in instruction.segments:
-            b = self._read_grid(
-                instruction.product.b,
-                b_tiles(instruction, segment, n),
-                transposed=bool(segment.b_column),
-            )[: segment.k]
-            if segment.ones:
-                rows = (instruction.m_tiles - 1) * n + instruction.rows_last
-                total[:rows] += b.sum(axis=0) << segment.ones_shift
-            else:
-                total += _exact_product(self._read_a(instruction, segment), b)
-        return total
+    def _sum(self, decoded: _Decoded, offsets: dict[Memory, int]) -> NDArray[np.int64]:
+        """Return the exact sums, tile by tile.
 
-    def _read_a(self, instruction: Instruction, segment: Segment) -> NDArray[np.int64]:
-        addresses = a_tiles(instruction, segment, self.geometry.array)
-        a = self._read_grid(instruction.product.a, addresses, transposed=not segment.a_column)
-        return a[:, : segment.k]
-
-    def _draw(self, instruction: Instruction) -> NDArray[np.int64]:
-        """Return a draw for each element, in the order of the specification."""
-        n = self.geometry.array
-        tiles = instruction.tiles
-        draws, self._lfsr = lfsr.draw(self._lfsr, tiles * n)
-        # (tile row, tile column, row from the bottom, lane) to (row, column)
-        grid = draws.reshape(instruction.m_tiles, instruction.p_tiles, n, n)[:, :, ::-1, :]
-        return grid.transpose(0, 2, 1, 3).reshape(instruction.m_tiles * n, instruction.p_tiles * n)
-
-    def _read_grid(
-        self, memory: Memory, addresses: NDArray[np.int64], *, transposed: bool
-    ) -> NDArray[np.int64]:
-        """Return the matrix whose tile ``(i, j)`` is stored at ``addresses[i, j]``.
-
-        Each tile is taken as it is or transposed.
+        Source: an integer sum in which the magnitudes of all terms add up to less than two to the
+        number of a float's significant bits has no rounding in any order of addition.
         """
         n = self.geometry.array
-        row, bank = _element_places(n, transposed=transposed)
-        tiles: NDArray[np.int32] = self._words[memory][addresses[:, :, None, None] + row, bank]
-        matrix = tiles.transpose(0, 2, 1, 3).reshape(addresses.shape[0] * n, addresses.shape[1] * n)
-        return matrix.astype(np.int64)
+        instruction = decoded.instruction
+        product = instruction.product
+        rows, columns = instruction.m_tiles * n, instruction.p_tiles * n
+        total = np.zeros((rows, columns), decoded.exact)
+        for segment, a_at, b_at in zip(instruction.segments, decoded.a, decoded.b, strict=True):
+            b = self._operand(
+                product.b,
+                b_at,
+                offsets if segment.b_moves else None,
+                transposed=bool(segment.b_column),
+                exact=decoded.exact,
+            )[: segment.k]
+            if segment.ones:
+                filled = (instruction.m_tiles - 1) * n + instruction.rows_last
+                total[:filled] += b.sum(axis=0) * (1 << segment.ones_shift)
+            else:
+                a = self._operand(
+                    product.a,
+                    a_at,
+                    offsets if segment.a_moves else None,
+                    transposed=not segment.a_column,
+                    exact=decoded.exact,
+                )[:, : segment.k]
+                total += a @ b
+        tiles = total.reshape(instruction.m_tiles, n, instruction.p_tiles, n).transpose(0, 2, 1, 3)
+        return tiles.astype(np.int64, order="C")
 
-    def _write_grid(
+    def _operand(
         self,
         memory: Memory,
-        addresses: NDArray[np.int64],
-        matrix: NDArray[np.int64],
+        tiles: NDArray[np.intp],
+        offsets: dict[Memory, int] | None,
         *,
         transposed: bool,
-    ) -> None:
+        exact: type[np.floating[Any]],
+    ) -> NDArray[np.floating[Any]]:
+        """Return a matrix as the array is given it, each of its tiles as stored or transposed."""
         n = self.geometry.array
-        row, bank = _element_places(n, transposed=transposed)
-        tiles = matrix.reshape(addresses.shape[0], n, addresses.shape[1], n).transpose(0, 2, 1, 3)
-        self._words[memory][addresses[:, :, None, None] + row, bank] = tiles
+        codes = self._read(memory, tiles, offsets)
+        codes = narrow(codes, self.geometry.word_bits, self.geometry.operand_bits)
+        matrix = np.empty((tiles.shape[0], n, tiles.shape[1], n), exact)
+        matrix[...] = codes.transpose((0, 3, 1, 2) if transposed else (0, 2, 1, 3))
+        return matrix.reshape(tiles.shape[0] * n, tiles.shape[1] * n)
+
+    def _draw(self, instruction: Instruction) -> NDArray[np.int64]:
+        """Return a draw for each element, tile by tile, in the order of the specification."""
+        n = self.geometry.array
+        draws, self._lfsr = lfsr.draw(self._lfsr, instruction.tiles * n)
+        # (tile row, tile column, row from the bottom, lane) to (..., row, lane)
+        return draws.reshape(instruction.m_tiles, instruction.p_tiles, n, n)[:, :, ::-1, :]
+
+    def _read(
+        self, memory: Memory, tiles: NDArray[np.intp], offsets: dict[Memory, int] | None
+    ) -> NDArray[np.int16]:
+        """Return the tiles of these numbers, further by the offset of their memory if there is."""
+        if offsets is not None:
+            tiles = tiles + offsets[memory]
+        return self._tiles(memory)[tiles]
+
+    def _write(
+        self,
+        memory: Memory,
+        tiles: NDArray[np.intp],
+        offsets: dict[Memory, int] | None,
+        codes: NDArray[np.int64],
+    ) -> None:
+        if offsets is not None:
+            tiles = tiles + offsets[memory]
+        self._tiles(memory)[tiles] = codes
+
+    def _tiles(self, memory: Memory) -> NDArray[np.int16]:
+        """Return a memory as tiles, shape ``(tiles, N, N)``."""
+        n = self.geometry.array
+        return self._codes[memory].reshape(-1, n, n)
 
 
-def _element_places(n: int, *, transposed: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return address in the tile and bank of element ``(r, c)``, shape ``(N, N)`` each."""
-    row, column = np.indices((n, n))
-    return (column if transposed else row), (row + column) % n
+@dataclass(frozen=True)
+class _Decoded:
+    """An instruction, and the numbers of the tiles that it reads and writes in the first step.
+
+    `exact` is the floating-point type in which its sums are exact.
+    """
+
+    instruction: Instruction
+    a: tuple[NDArray[np.intp], ...]
+    b: tuple[NDArray[np.intp], ...]
+    aux: NDArray[np.intp]
+    destination: NDArray[np.intp]
+    exact: type[np.floating[Any]]
 
 
-def _exact_product(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ``a @ b`` exactly: in float64 where no sum can reach 2**53, else in int64."""
-    bound = int(np.abs(a).max(initial=0)) * int(np.abs(b).max(initial=0)) * a.shape[1]
-    if bound < _EXACT_IN_FLOAT:
-        return np.asarray((a.astype(np.float64) @ b.astype(np.float64)), dtype=np.int64)
-    return a @ b
+def _decode(instruction: Instruction, geometry: Geometry) -> _Decoded:
+    n = geometry.array
+
+    def numbers(addresses: NDArray[np.int64]) -> NDArray[np.intp]:
+        return (addresses // n).astype(np.intp)
+
+    most = 1 << (geometry.operand_bits - 1)
+
+    def magnitude(segment: Segment) -> int:
+        return segment.k * most * (1 << segment.ones_shift if segment.ones else most)
+
+    bound = sum(magnitude(segment) for segment in instruction.segments)
+    assert bound < _EXACT_IN_FLOAT64
+    return _Decoded(
+        instruction,
+        tuple(numbers(a_tiles(instruction, segment, n)) for segment in instruction.segments),
+        tuple(numbers(b_tiles(instruction, segment, n)) for segment in instruction.segments),
+        numbers(aux_tiles(instruction)),
+        numbers(destination_tiles(instruction)),
+        np.float32 if bound < _EXACT_IN_FLOAT32 else np.float64,
+    )
 
 
-def _gate(gate: Gate, codes: NDArray[np.int64], aux: NDArray[np.int64]) -> NDArray[np.int64]:
+def _gate(gate: Gate, codes: NDArray[np.int64], aux: NDArray[np.int16] | None) -> NDArray[np.int64]:
     if gate == Gate.RELU:
         return np.maximum(codes, 0)
     if gate == Gate.MASK:
+        assert aux is not None
         return np.where(aux > 0, codes, 0)
     if gate == Gate.HINGE:
+        assert aux is not None
         return np.where(aux > 0, np.minimum(codes, 0), np.maximum(codes, 0))
     return codes

@@ -57,8 +57,8 @@ def test_an_image_survives_a_round_trip(tmp_path: Path) -> None:
 
 def test_the_header_is_what_the_specification_says() -> None:
     assert IMAGE[:8] == b"SILIGRAD"
-    assert struct.unpack_from("<HHI", IMAGE, 8) == (1, 96, len(IMAGE))
-    assert tuple(IMAGE[20:24]) == (3, 16, 40, 0)
+    assert struct.unpack_from("<HHI", IMAGE, 8) == (2, 96, len(IMAGE))
+    assert tuple(IMAGE[20:24]) == (3, 16, 40, 16)
     assert struct.unpack_from("<4I", IMAGE, 24) == (256, 256, 256, 64)
     assert struct.unpack_from("<Q", IMAGE, 40) == (PROGRAM.cycles,)
     sections = [struct.unpack_from("<II", IMAGE, 48 + 8 * i) for i in range(5)]
@@ -127,8 +127,8 @@ def test_a_foreign_or_a_newer_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"missing.sgp: No such file"):
         load(tmp_path / "missing.sgp")
     newer = bytearray(IMAGE)
-    struct.pack_into("<H", newer, 8, 2)
-    with pytest.raises(ImageError, match="image version 2; this siligrad reads version 1"):
+    struct.pack_into("<H", newer, 8, 3)
+    with pytest.raises(ImageError, match="image version 3; this siligrad reads version 2"):
         from_bytes(resealed(newer))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from siligrad.checker import CheckError, check_instructions
 from siligrad.compiler.schedule import schedule
-from siligrad.isa import AuxMode, Gate, Geometry, Instruction, Memory, Product, Segment
+from siligrad.isa import ONE_STEP, AuxMode, Gate, Geometry, Instruction, Memory, Product, Segment
 from siligrad.timing import run_cycles, schedule_of
 
 Word = tuple[Memory, int, int]  # memory, address, bank
@@ -162,7 +162,7 @@ def geometry(n: int) -> Geometry:
 @given(programs())
 def test_a_scheduled_program_is_clear_of_conflicts(case: tuple[int, list[Instruction]]) -> None:
     n, instructions = case
-    scheduled = schedule(instructions, geometry(n))
+    scheduled = schedule(instructions, geometry(n), ONE_STEP)
     try:
         check_instructions(scheduled, geometry(n))
     except CheckError as error:
@@ -190,7 +190,7 @@ def test_a_delay_too_short_is_refused(
     case: tuple[int, list[Instruction]], data: st.DataObject
 ) -> None:
     n, instructions = case
-    scheduled = schedule(instructions, geometry(n))
+    scheduled = schedule(instructions, geometry(n), ONE_STEP)
     try:
         check_instructions(scheduled, geometry(n))
     except CheckError:
@@ -220,7 +220,7 @@ def test_a_conflict_would_be_seen_by_the_replay() -> None:
     )
     after = replace(forward, d_base=2 * n, segments=(Segment(k=n, a_base=n),))
     assert Replay([forward, after], n).conflicts()
-    scheduled = schedule([forward, after], geometry(n))
+    scheduled = schedule([forward, after], geometry(n), ONE_STEP)
     assert scheduled[1].delay > 0
     assert not Replay(scheduled, n).conflicts()
 

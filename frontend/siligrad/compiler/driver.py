@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from siligrad import tree
 from siligrad.autodiff import Graph, Node, simplify, trace
-from siligrad.checker import accumulator_bound
+from siligrad.checker import accumulator_bound, operand_limit
 from siligrad.compiler.formats import Formats, choose_formats
 from siligrad.compiler.ir import Kernel, Matrix, Operation
 from siligrad.compiler.lower import LoweringError, lower
 from siligrad.compiler.memories import choose_memories
-from siligrad.compiler.place import place, words_of
+from siligrad.compiler.place import Layout, place
 from siligrad.compiler.schedule import assemble, order_operations, schedule
 from siligrad.compiler.target import Target
 from siligrad.fixed import QFormat
-from siligrad.isa import Memory
+from siligrad.isa import Geometry, Memory
 from siligrad.program import Argument, Program, Role, Tensor
 
 __all__ = ["compile"]
@@ -35,6 +35,7 @@ def compile(  # noqa: A001  the public name, sg.compile
     headroom: int = 1,
     formats: Mapping[str, QFormat] | None = None,
     round_factors: bool = False,
+    steps: int = 1,
 ) -> Program:
     """Compile `function` to a static program.
 
@@ -63,6 +64,10 @@ def compile(  # noqa: A001  the public name, sg.compile
         Formats of arguments by name (``program.formats`` of another program), so that they agree.
     round_factors
         Round a learning rate that is no power of two instead of refusing it.
+    steps
+        Steps of a run. With more than one, arguments that do not stay in the device, and results
+        that take no argument's place, lie in its memories for all of them: a run trains a whole
+        epoch on its own.
 
     Raises
     ------
@@ -98,9 +103,13 @@ def compile(  # noqa: A001  the public name, sg.compile
         for matrix in kernel.arguments
         if formats is not None and matrix.name in formats
     }
-    chosen = choose_formats(kernel, ranges, fixed, target.operand_bits, round_factors=round_factors)
+    chosen = choose_formats(kernel, ranges, fixed, target, round_factors=round_factors)
     memories = choose_memories(kernel)
-    return _build(function.__name__, graph, kernel, args, staying, seen, chosen, memories, target)
+    order = order_operations(kernel, memories, chosen, target)
+    layout = place(kernel, order, memories, target.array, steps)
+    return _build(
+        function.__name__, graph, kernel, args, staying, seen, chosen, layout, order, target
+    )
 
 
 def _build(
@@ -111,37 +120,34 @@ def _build(
     staying: set[int],
     seen: Mapping[Matrix, float],
     formats: Formats,
-    memories: Mapping[Matrix, Memory],
+    layout: Layout,
+    order: Sequence[Operation],
     target: Target,
 ) -> Program:
-    n = target.array
-    roundings = (target.rounding, target.update_rounding)
-    order = order_operations(kernel, memories, formats, n, *roundings)
-    bases = place(kernel, order, memories, n)
-    words = dict.fromkeys(Memory, n)
-    for matrix, base in bases.items():
-        memory = memories[matrix]
-        words[memory] = max(words[memory], base + words_of(matrix, n))
-    instructions = [assemble(o, memories, bases, formats, n, *roundings) for o in order]
-    geometry = target.geometry(words, sum(instruction.lines for instruction in instructions))
+    instructions = [assemble(operation, layout, formats, target) for operation in order]
+    geometry = target.geometry(
+        {memory: layout.words(memory, target.array) for memory in Memory},
+        sum(instruction.lines for instruction in instructions),
+    )
 
-    kept = [matrix for matrix in kernel.matrices if matrix in bases]
+    kept = [matrix for matrix in kernel.matrices if matrix in layout.bases]
     index = {matrix: position for position, matrix in enumerate(kept)}
-    limits = _limits(kernel, order, formats, seen, target)
+    limits = _limits(kernel, order, formats, seen, geometry)
     made = {matrix for matrix in kernel.results if matrix.role == Role.TEMPORARY}
     tensors = tuple(
         Tensor(
             name=matrix.name,
             role=Role.OUTPUT if matrix in made else matrix.role,
-            memory=memories[matrix],
-            base=bases[matrix],
+            memory=layout.memories[matrix],
+            base=layout.bases[matrix],
             rows=matrix.rows,
             columns=matrix.columns,
             shape=matrix.shape,
-            format=QFormat(target.operand_bits, formats.fractions[matrix]),
+            format=QFormat(target.word_bits, formats.fractions[matrix]),
             limit=limits[matrix],
             scale=matrix.scale,
             sign=matrix in kernel.signs,
+            moves=matrix in layout.moving,
         )
         for matrix in kept
     )
@@ -162,7 +168,7 @@ def _build(
     return Program(
         name=name,
         geometry=geometry,
-        instructions=tuple(schedule(instructions, geometry)),
+        instructions=tuple(schedule(instructions, geometry, layout.loop)),
         tensors=tensors,
         arguments=tuple(arguments),
         result=Argument("result", graph.out_tree, tuple(index[m] for m in kernel.results)),
@@ -170,6 +176,7 @@ def _build(
         macs=tuple(operation.macs for operation in order),
         sources=tuple(operation.source for operation in order),
         notes=formats.notes,
+        loop=layout.loop,
     )
 
 
@@ -245,23 +252,24 @@ def _limits(
     operations: Sequence[Operation],
     formats: Formats,
     seen: Mapping[Matrix, float],
-    target: Target,
+    geometry: Geometry,
 ) -> dict[Matrix, int]:
     """Return the largest magnitude of a code that each matrix may hold.
 
     That is the format's own, unless a sum could overflow with it: then the inputs of that sum are
     held to the power of two that covers what was seen of them.
     """
-    full = QFormat(target.operand_bits, 0).limit
+    full = QFormat(geometry.word_bits, 0).limit
     limits = dict.fromkeys(kernel.matrices, full)
-    most = (1 << (target.sum_bits - 1)) - 1
+    most = (1 << (geometry.sum_bits - 1)) - 1
     for operation in operations:
         terms = []
         for index, term in enumerate(operation.terms):
             a = 1 << formats.ones.get((operation, index), 0)
             if term.a is not None:
-                a = limits[term.a.matrix]
-            terms.append((term.b.rows, a, limits[term.b.matrix]))
+                a = operand_limit(limits[term.a.matrix], geometry)
+            b = operand_limit(limits[term.b.matrix], geometry)
+            terms.append((term.b.rows, a, b))
         if accumulator_bound(terms) <= most:
             continue
         for matrix in operation.reads:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from siligrad.compiler.ir import Kernel, Matrix, Operation, Term
 from siligrad.compiler.lower import LoweringError
+from siligrad.compiler.target import Target
 from siligrad.fixed import QFormat
 from siligrad.isa import SHIFT_MAX
 
@@ -50,7 +51,7 @@ def choose_formats(
     kernel: Kernel,
     ranges: Mapping[Matrix, float],
     fixed: Mapping[Matrix, int],
-    bits: int,
+    target: Target,
     *,
     round_factors: bool,
 ) -> Formats:
@@ -64,8 +65,8 @@ def choose_formats(
         Largest magnitude of each matrix that must not saturate.
     fixed
         Fraction bits that the caller wants at most, for some matrices.
-    bits
-        Width of an operand.
+    target
+        Widths of a word and of an operand.
     round_factors
         Whether a factor that is no power of two is rounded to one instead of refused.
 
@@ -80,20 +81,22 @@ def choose_formats(
         for term in operation.terms:
             exponents[term] = _exponent(operation, term, round_factors, notes)
     fractions = {
-        matrix: min(QFormat.covering(bits, ranges[matrix]).frac, fixed.get(matrix, 1 << 30))
+        matrix: min(
+            QFormat.covering(target.word_bits, ranges[matrix]).frac, fixed.get(matrix, 1 << 30)
+        )
         for matrix in kernel.matrices
     }
     changed = True
     while changed:
         before = dict(fractions)
         for operation in kernel.operations:
-            _apply_rules(operation, exponents, fractions, bits)
+            _apply_rules(operation, exponents, fractions, target)
         changed = fractions != before
 
     shifts = {}
     ones = {}
     for operation in kernel.operations:
-        fraction = _sum_fraction(operation, exponents, fractions)
+        fraction = _sum_fraction(operation, exponents, fractions, target)
         shift = fraction - fractions[operation.destination]
         if shift > SHIFT_MAX:
             raise LoweringError(
@@ -104,10 +107,10 @@ def choose_formats(
         shifts[operation] = shift
         for index, term in enumerate(operation.terms):
             if term.copied is not None:
-                one = fraction - fractions[term.copied] + exponents[term]
+                one = _exponent_of_one(term, fraction, exponents, fractions)
                 ones[operation, index] = one
                 if term.a is not None:
-                    fractions[term.b.matrix] = one
+                    fractions[term.b.matrix] = one + target.dropped_bits
     return Formats(fractions, shifts, ones, tuple(dict.fromkeys(notes)))
 
 
@@ -135,10 +138,13 @@ def _sum_fraction(
     operation: Operation,
     exponents: Mapping[Term, int],
     fractions: Mapping[Matrix, int],
+    target: Target,
 ) -> int:
     """Return the fraction bits of the sum: the least of its products; ones follow."""
+    # Each operand has dropped so many bits, and the epilogue is given the sum with as many zeros.
+    dropped = target.dropped_bits
     products = [
-        fractions[term.a.matrix] + fractions[term.b.matrix] - exponents[term]
+        fractions[term.a.matrix] + fractions[term.b.matrix] - dropped - exponents[term]
         for term in operation.terms
         if term.a is not None and not term.copied
     ]
@@ -151,26 +157,37 @@ def _sum_fraction(
     return max(finest, fractions[operation.destination])
 
 
+def _exponent_of_one(
+    term: Term,
+    fraction: int,
+    exponents: Mapping[Term, int],
+    fractions: Mapping[Matrix, int],
+) -> int:
+    """Return the exponent of the one that brings a copied operand to the sum's fraction bits."""
+    assert term.copied is not None
+    return fraction - fractions[term.copied] + exponents[term]
+
+
 def _apply_rules(
     operation: Operation,
     exponents: Mapping[Term, int],
     fractions: dict[Matrix, int],
-    bits: int,
+    target: Target,
 ) -> None:
     destination = operation.destination
     if operation.aux is not None and operation.aux_mode:
         common = min(fractions[operation.aux.matrix], fractions[destination])
         fractions[operation.aux.matrix] = fractions[destination] = common
     _equalise_products(operation, exponents, fractions)
-    fraction = _sum_fraction(operation, exponents, fractions)
+    fraction = _sum_fraction(operation, exponents, fractions, target)
+    most = target.operand_bits - 2
     for term in operation.terms:
         if term.copied is not None:
-            # 2**exponent of a one: from 0 to bits - 2
-            one = fraction - fractions[term.copied] + exponents[term]
+            one = _exponent_of_one(term, fraction, exponents, fractions)
             if one < 0:
                 fractions[term.copied] += one
-            elif one > bits - 2:
-                _lower_products(operation, fractions, one - (bits - 2))
+            elif one > most:
+                _lower_products(operation, fractions, one - most)
                 return
     fractions[destination] = min(fractions[destination], fraction)
 

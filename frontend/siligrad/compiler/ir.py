@@ -151,6 +151,16 @@ class Kernel:
     results: tuple[Matrix, ...]
     signs: frozenset[Matrix]
 
+    @property
+    def streamed(self) -> frozenset[Matrix]:
+        """What a host writes or reads for each run: inputs, and results that replace nothing."""
+        return frozenset(
+            matrix
+            for matrix in self.matrices
+            if matrix.role in (Role.INPUT, Role.OUTPUT)
+            or (matrix.role == Role.TEMPORARY and matrix in self.results)
+        )
+
     def check(self) -> None:
         """Assert that shapes agree and that nothing is read before it is written."""
         written = {m for m in self.matrices if m.role not in (Role.TEMPORARY, Role.OUTPUT)}

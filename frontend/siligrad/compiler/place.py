@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from siligrad.compiler.ir import Kernel, Matrix, Operation
 from siligrad.errors import SiligradError
-from siligrad.isa import Memory
+from siligrad.isa import ADDRESS_BITS, ONE_STEP, Loop, Memory
 from siligrad.program import Role
 
-__all__ = ["CapacityError", "place", "words_of"]
+__all__ = ["CapacityError", "Layout", "place", "words_of"]
 
 
 class CapacityError(SiligradError, ValueError):
@@ -21,15 +22,58 @@ def words_of(matrix: Matrix, array: int) -> int:
     return -(-matrix.rows // array) * -(-matrix.columns // array) * array
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where every matrix is.
+
+    Parameters
+    ----------
+    memories
+        The memory of each matrix.
+    bases
+        Its first word in each bank.
+    moving
+        The matrices of which there is one for each step of a run.
+    loop
+        The steps, and the words from those matrices in one step to those in the next.
+    """
+
+    memories: Mapping[Matrix, Memory]
+    bases: Mapping[Matrix, int]
+    moving: frozenset[Matrix] = frozenset()
+    loop: Loop = ONE_STEP
+
+    def words(self, memory: Memory, array: int) -> int:
+        """Words in each bank of `memory` up to the last that is used in any step."""
+        last = (self.loop.steps - 1) * self.loop.stride(memory)
+        return max(
+            (
+                base + words_of(matrix, array) + (last if matrix in self.moving else 0)
+                for matrix, base in self.bases.items()
+                if self.memories[matrix] == memory
+            ),
+            default=array,
+        )
+
+
 def place(
-    kernel: Kernel, order: Sequence[Operation], memories: Mapping[Matrix, Memory], array: int
-) -> dict[Matrix, int]:
-    """Return the first word of each matrix.
+    kernel: Kernel,
+    order: Sequence[Operation],
+    memories: Mapping[Matrix, Memory],
+    array: int,
+    steps: int = 1,
+) -> Layout:
+    """Give every matrix its words.
 
     What a host writes or reads keeps its words for the whole program. A temporary takes the first
     gap that is free from its first write to its last read, in the order in which the operations
     run. (Words may be reused at once: an operation's reads are over before the next one writes.)
+
+    Where a run has several steps, what a host writes or reads for each of them moves: in each
+    memory these matrices of one step lie side by side, those of the next step follow, and nothing
+    else lies between.
     """
+    moving = kernel.streamed if steps > 1 else frozenset()
     last = len(order)
     lifetime: dict[Matrix, tuple[int, int]] = {}
     for index, operation in enumerate(order):
@@ -38,8 +82,20 @@ def place(
             lifetime[matrix] = (first, index)
     bases: dict[Matrix, int] = {}
     placed: dict[Memory, list[tuple[int, int, int, int]]] = {memory: [] for memory in Memory}
-    kept = [m for m in kernel.matrices if m.role != Role.TEMPORARY or m in kernel.results]
-    temporary = [m for m in kernel.matrices if m in lifetime and m not in kept]
+    strides = dict.fromkeys(Memory, 0)
+    for matrix in kernel.matrices:
+        if matrix in moving:
+            memory = memories[matrix]
+            bases[matrix] = strides[memory]
+            strides[memory] += words_of(matrix, array)
+    for memory, stride in strides.items():
+        placed[memory].append((0, steps * stride, -1, last))
+    kept = [
+        m
+        for m in kernel.matrices
+        if m not in moving and (m.role != Role.TEMPORARY or m in kernel.results)
+    ]
+    temporary = [m for m in kernel.matrices if m in lifetime and m not in moving and m not in kept]
     for matrix in kept + sorted(temporary, key=lambda m: lifetime[m][0]):
         first, final = lifetime[matrix] if matrix in temporary else (-1, last)
         size = words_of(matrix, array)
@@ -49,4 +105,10 @@ def place(
                 base = high
         bases[matrix] = base
         placed[memories[matrix]].append((base, base + size, first, final))
-    return bases
+    if any(stride >= 1 << ADDRESS_BITS for stride in strides.values()):
+        raise CapacityError(
+            f"the data of one step takes {max(strides.values())} words a bank of a memory, and "
+            f"{(1 << ADDRESS_BITS) - 1} are the most; use a smaller batch"
+        )
+    loop = Loop(steps, strides[Memory.X], strides[Memory.W], strides[Memory.E])
+    return Layout(memories, bases, moving, loop)

@@ -13,14 +13,15 @@ from dataclasses import replace
 from siligrad.compiler.formats import Formats
 from siligrad.compiler.ir import Kernel, Matrix, Operation, View
 from siligrad.compiler.memories import product_of
-from siligrad.compiler.place import words_of
+from siligrad.compiler.place import Layout, words_of
+from siligrad.compiler.target import Target
 from siligrad.isa import (
     ADDRESS_BITS,
     SEGMENT_CYCLES,
     Geometry,
     Instruction,
+    Loop,
     Memory,
-    Rounding,
     Segment,
 )
 from siligrad.timing import Timeline
@@ -28,16 +29,9 @@ from siligrad.timing import Timeline
 __all__ = ["assemble", "order_operations", "schedule"]
 
 
-def assemble(
-    operation: Operation,
-    memories: Mapping[Matrix, Memory],
-    bases: Mapping[Matrix, int],
-    formats: Formats,
-    array: int,
-    rounding: Rounding,
-    update_rounding: Rounding,
-) -> Instruction:
+def assemble(operation: Operation, layout: Layout, formats: Formats, target: Target) -> Instruction:
     """Return the instruction that `operation` is, without a delay."""
+    array, bases, memories = target.array, layout.bases, layout.memories
     d = operation.destination
     product = product_of(operation, memories)
     assert product is not None
@@ -51,6 +45,7 @@ def assemble(
             b_k=b_k,
             b_p=b_p,
             b_column=int(term.b.transposed),
+            b_moves=int(term.b.matrix in layout.moving),
         )
         if term.a is None:
             segment = replace(
@@ -64,6 +59,7 @@ def assemble(
                 a_m=a_m,
                 a_k=a_k,
                 a_column=int(not term.a.transposed),
+                a_moves=int(term.a.matrix in layout.moving),
             )
         segments.append(replace(segment, pad=max(SEGMENT_CYCLES - segment.k, 0)))
     missing = array - sum(segment.cycles for segment in segments)
@@ -81,10 +77,11 @@ def assemble(
         d_p=d_p,
         segments=tuple(segments),
         shift=formats.shifts[operation],
-        rounding=update_rounding if operation.update else rounding,
+        rounding=target.update_rounding if operation.update else target.rounding,
         aux_mode=operation.aux_mode,
         gate=operation.gate,
         negate=int(operation.negate),
+        d_moves=int(d in layout.moving),
     )
     if operation.aux is not None:
         aux_m, aux_p = _strides(operation.aux, array)
@@ -94,6 +91,7 @@ def assemble(
             aux_m=aux_m,
             aux_p=aux_p,
             aux_column=int(operation.aux.transposed),
+            aux_moves=int(operation.aux.matrix in layout.moving),
         )
     return instruction
 
@@ -105,18 +103,14 @@ def _strides(view: View, array: int) -> tuple[int, int]:
 
 
 def order_operations(
-    kernel: Kernel,
-    memories: Mapping[Matrix, Memory],
-    formats: Formats,
-    array: int,
-    rounding: Rounding,
-    update_rounding: Rounding,
+    kernel: Kernel, memories: Mapping[Matrix, Memory], formats: Formats, target: Target
 ) -> list[Operation]:
     """Return the operations in the order in which they are to run.
 
     Hazards are judged with every matrix at words of its own. Where these would not fit the address
     width, the program's order stays.
     """
+    array = target.array
     bases: dict[Matrix, int] = {}
     tops = dict.fromkeys(Memory, 0)
     for matrix in kernel.matrices:
@@ -124,9 +118,9 @@ def order_operations(
         tops[memories[matrix]] += words_of(matrix, array)
     if max(tops.values()) > 1 << ADDRESS_BITS:
         return list(kernel.operations)
+    layout = Layout(memories, bases)
     instructions = {
-        operation: assemble(operation, memories, bases, formats, array, rounding, update_rounding)
-        for operation in kernel.operations
+        operation: assemble(operation, layout, formats, target) for operation in kernel.operations
     }
     depth = {memory: max(top, array) for memory, top in tops.items()}
     timeline = Timeline(
@@ -172,12 +166,23 @@ def _dependences(operations: Sequence[Operation]) -> dict[Operation, set[Operati
     return before
 
 
-def schedule(instructions: Sequence[Instruction], geometry: Geometry) -> list[Instruction]:
-    """Return the instructions with the delays that keep them clear of every hazard."""
-    timeline = Timeline(geometry)
-    result = []
-    for instruction in instructions:
-        start = timeline.earliest(instruction).cycle
-        result.append(replace(instruction, delay=start - timeline.ready))
-        timeline.place(instruction, start)
-    return result
+def schedule(
+    instructions: Sequence[Instruction], geometry: Geometry, loop: Loop
+) -> list[Instruction]:
+    """Return the instructions with the delays that keep them clear of every hazard.
+
+    An instruction has the same delay in each step of a run. What the second one needs is enough for
+    all that follow (see :func:`siligrad.checker.check_instructions`).
+    """
+    delays = [0] * len(instructions)
+    while True:
+        before = list(delays)
+        timeline = Timeline(geometry)
+        for step in range(min(loop.steps, 2)):
+            for index, instruction in enumerate(instructions):
+                placed = instruction.in_step(loop, step)
+                hazard = timeline.earliest(placed)
+                delays[index] = max(delays[index], hazard.cycle - timeline.ready)
+                timeline.place(placed, timeline.ready + delays[index])
+        if loop.steps == 1 or delays == before:
+            return [replace(i, delay=d) for i, d in zip(instructions, delays, strict=True)]

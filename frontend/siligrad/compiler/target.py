@@ -22,7 +22,10 @@ class Target:
     array
         N, from 2 to 16: the array is N x N.
     operand_bits, sum_bits
-        Widths of an operand and of an accumulator.
+        Widths of an operand of the array and of an accumulator.
+    word_bits
+        Width of what the memories hold. With narrower operands the array multiplies the rounded top
+        bits, and an update still adds to all of them.
     x_depth, w_depth, e_depth
         Words in each bank of X, W and E. Left out, the next power of two that the program needs.
     program_depth
@@ -38,11 +41,22 @@ class Target:
     w_depth: int | None = None
     e_depth: int | None = None
     program_depth: int | None = None
+    word_bits: int = 16
     rounding: Rounding = Rounding.HALF_EVEN
     update_rounding: Rounding = Rounding.STOCHASTIC
 
     def __post_init__(self) -> None:
-        Geometry(array=self.array, operand_bits=self.operand_bits, sum_bits=self.sum_bits)
+        Geometry(
+            array=self.array,
+            operand_bits=self.operand_bits,
+            sum_bits=self.sum_bits,
+            word_bits=self.word_bits,
+        )
+
+    @property
+    def dropped_bits(self) -> int:
+        """Low bits of a word that an operand of the array is rounded by."""
+        return self.word_bits - self.operand_bits
 
     def geometry(self, words: Mapping[Memory, int], lines: int) -> Geometry:
         """Return the geometry for a program of `words` in each bank and `lines` of program.
@@ -66,7 +80,12 @@ class Target:
             depths[name] = depth
         program_depth = self.program_depth or max(64, _power_of_two(lines))
         return Geometry(
-            self.array, self.operand_bits, self.sum_bits, program_depth=program_depth, **depths
+            array=self.array,
+            operand_bits=self.operand_bits,
+            sum_bits=self.sum_bits,
+            program_depth=program_depth,
+            word_bits=self.word_bits,
+            **depths,
         )
 
 
