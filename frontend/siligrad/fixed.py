@@ -114,7 +114,7 @@ def shift_round(
     codes: NDArray[np.int64],
     shift: int,
     rounding: Rounding,
-    draws: NDArray[np.int64] | None = None,
+    draws: NDArray[np.unsignedinteger[Any]] | None = None,
 ) -> NDArray[np.int64]:
     """Return ``(codes + addend) >> shift``; the addend selects the rounding.
 
@@ -140,12 +140,18 @@ def shift_round(
     elif rounding == Rounding.STOCHASTIC:
         if draws is None:
             raise FormatError("stochastic rounding needs draws")
-        addend = (np.asarray(draws, dtype=np.int64) << shift) >> DRAW_BITS
+        # floor(draw * 2**shift / 2**DRAW_BITS)
+        if shift < DRAW_BITS:
+            addend = (draws >> (DRAW_BITS - shift)).astype(np.int64)
+        else:
+            addend = draws.astype(np.int64) << (shift - DRAW_BITS)
     elif rounding == Rounding.FLOOR:
         addend = np.int64(0)
     else:
         addend = np.int64(1 << (shift - 1))
-    return (codes + addend) >> shift
+    rounded = codes + addend
+    rounded >>= shift
+    return rounded
 
 
 def narrow(codes: NDArray[_Integer], word_bits: int, operand_bits: int) -> NDArray[_Integer]:

@@ -61,7 +61,7 @@ def seed_lanes(seed: int, lanes: int) -> tuple[int, ...]:
     return tuple(states)
 
 
-def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.uint16], tuple[int, ...]]:
     """Draw `count` words in every lane.
 
     Returns the draws, shape ``(count, lanes)``, and the states after them. The words obey the
@@ -71,7 +71,7 @@ def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.int64], tuple[in
     """
     lanes = len(states)
     history = TAPS[0]  # words that the recurrence looks back
-    words = np.zeros((history + max(count, 2), lanes), dtype=np.int64)
+    words = np.zeros((history + max(count, 2), lanes), dtype=np.uint16)
     words[:history] = _past_words(states)
     at, end = history, history + count
     stride = 1
@@ -79,13 +79,13 @@ def draw(states: Sequence[int], count: int) -> tuple[NDArray[np.int64], tuple[in
         while at >= 2 * stride * TAPS[0] and stride < 1 << 20:
             stride *= 2
         size = min(stride * min(TAPS), end - at)
-        block = np.zeros((size, lanes), dtype=np.int64)
+        block = words[at : at + size]
         for tap in TAPS:
             block ^= words[at - stride * tap : at - stride * tap + size]
-        words[at : at + size] = block
         at += size
-    after = [int(words[end - 1, lane] | words[end - 2, lane] << DRAW_BITS) for lane in range(lanes)]
-    return words[history:end], tuple(after)
+    newest, before = words[end - 1].tolist(), words[end - 2].tolist()
+    after = tuple(low | high << DRAW_BITS for low, high in zip(newest, before, strict=True))
+    return words[history:end], after
 
 
 def _past_words(states: Sequence[int]) -> NDArray[np.int64]:

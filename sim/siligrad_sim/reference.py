@@ -32,8 +32,12 @@ from siligrad.timing import a_tiles, aux_tiles, b_tiles, destination_tiles, run_
 
 __all__ = ["ReferenceDevice"]
 
+_BLOCK_ELEMENTS = 1 << 14
+"""Elements that go through the epilogue at a time."""
+
 _EXACT_IN_FLOAT32 = 1 << 24
-"""Sums of integers whose magnitudes add up to less are exact in float32, in any order."""
+"""A sum of integers whose magnitudes add up to less is exact in float32, in any order: no partial
+sum needs more significant bits than there are."""
 
 _EXACT_IN_FLOAT64 = 1 << 53
 """Likewise in float64; no instruction reaches it."""
@@ -99,58 +103,72 @@ class ReferenceDevice(Device):
         return run_cycles([item.instruction for item in self._instructions], n, loop.steps)
 
     def _execute(self, decoded: _Decoded, offsets: dict[Memory, int]) -> int:
-        """Execute one instruction and return how many elements saturated.
+        """Execute one instruction and return how many elements saturated."""
+        instruction = decoded.instruction
+        sums = self._sum(decoded, offsets)
+        draws = self._draw(instruction) if instruction.rounding == Rounding.STOCHASTIC else None
+        # Some rows of tiles at a time, so that what is in work stays in the processor's cache.
+        n = self.geometry.array
+        rows = max(_BLOCK_ELEMENTS // (instruction.p_tiles * n * n), 1)
+        saturated = 0
+        for first in range(0, instruction.m_tiles, rows):
+            part = slice(first, first + rows)
+            saturated += self._finish(
+                decoded,
+                offsets,
+                part,
+                sums[part],
+                None if draws is None else draws[part],
+            )
+        return saturated
 
-        Sums and results are held tile by tile, shape ``(m_tiles, p_tiles, N, N)``.
+    def _finish(
+        self,
+        decoded: _Decoded,
+        offsets: dict[Memory, int],
+        rows: slice,
+        sums: NDArray[np.floating[Any]],
+        draws: NDArray[np.uint16] | None,
+    ) -> int:
+        """Write some rows of tiles through the epilogue and return how many elements saturated.
+
+        Sums and draws have the shape ``(rows, p_tiles, N, N)``: tile by tile.
         """
         instruction = decoded.instruction
-        shift = instruction.shift
-        total = self._sum(decoded, offsets)
+        total = sums.astype(np.int64, order="C")
         total <<= self.geometry.dropped_bits
         if instruction.negate:
             np.negative(total, out=total)
         aux: NDArray[np.int16] | None = None
         if instruction.uses_aux:
-            aux = self._read(
-                instruction.product.aux,
-                decoded.aux,
-                offsets if instruction.aux_moves else None,
-            )
+            moved = offsets if instruction.aux_moves else None
+            aux = self._read(instruction.product.aux, decoded.aux[rows], moved)
             if instruction.aux_column:
                 aux = aux.swapaxes(2, 3)
         if instruction.aux_mode != AuxMode.NONE:
             assert aux is not None
             shifted = aux.astype(np.int64)
-            shifted <<= shift
+            shifted <<= instruction.shift
             if instruction.aux_mode == AuxMode.ADD:
                 total += shifted
             else:
                 total -= shifted
-        draws = self._draw(instruction) if instruction.rounding == Rounding.STOCHASTIC else None
-        rounded = shift_round(total, shift, instruction.rounding, draws)
+        rounded = shift_round(total, instruction.shift, instruction.rounding, draws)
         clipped = saturate(rounded, self.geometry.word_bits)
         result = _gate(instruction.gate, clipped, aux)
         stored = result.swapaxes(2, 3) if instruction.d_column else result
-        self._write(
-            instruction.destination,
-            decoded.destination,
-            offsets if instruction.d_moves else None,
-            stored,
-        )
+        moved = offsets if instruction.d_moves else None
+        self._write(instruction.destination, decoded.destination[rows], moved, stored)
         beyond = rounded != clipped
         return int(np.count_nonzero(beyond & (result != 0))) if beyond.any() else 0
 
-    def _sum(self, decoded: _Decoded, offsets: dict[Memory, int]) -> NDArray[np.int64]:
-        """Return the exact sums, tile by tile.
-
-        Source: an integer sum in which the magnitudes of all terms add up to less than two to the
-        number of a float's significant bits has no rounding in any order of addition.
-        """
+    def _sum(self, decoded: _Decoded, offsets: dict[Memory, int]) -> NDArray[np.floating[Any]]:
+        """Return the exact sums, tile by tile: shape ``(m_tiles, p_tiles, N, N)``."""
         n = self.geometry.array
         instruction = decoded.instruction
         product = instruction.product
-        rows, columns = instruction.m_tiles * n, instruction.p_tiles * n
-        total = np.zeros((rows, columns), decoded.exact)
+        total: NDArray[np.floating[Any]] | None = None
+        ones: list[NDArray[np.floating[Any]]] = []
         for segment, a_at, b_at in zip(instruction.segments, decoded.a, decoded.b, strict=True):
             b = self._operand(
                 product.b,
@@ -160,19 +178,25 @@ class ReferenceDevice(Device):
                 exact=decoded.exact,
             )[: segment.k]
             if segment.ones:
-                filled = (instruction.m_tiles - 1) * n + instruction.rows_last
-                total[:filled] += b.sum(axis=0) * (1 << segment.ones_shift)
+                ones.append(b.sum(axis=0) * (1 << segment.ones_shift))
+                continue
+            a = self._operand(
+                product.a,
+                a_at,
+                offsets if segment.a_moves else None,
+                transposed=not segment.a_column,
+                exact=decoded.exact,
+            )[:, : segment.k]
+            if total is None:
+                total = a @ b
             else:
-                a = self._operand(
-                    product.a,
-                    a_at,
-                    offsets if segment.a_moves else None,
-                    transposed=not segment.a_column,
-                    exact=decoded.exact,
-                )[:, : segment.k]
                 total += a @ b
-        tiles = total.reshape(instruction.m_tiles, n, instruction.p_tiles, n).transpose(0, 2, 1, 3)
-        return tiles.astype(np.int64, order="C")
+        if total is None:
+            total = np.zeros((instruction.m_tiles * n, instruction.p_tiles * n), decoded.exact)
+        filled = (instruction.m_tiles - 1) * n + instruction.rows_last
+        for row in ones:
+            total[:filled] += row
+        return total.reshape(instruction.m_tiles, n, instruction.p_tiles, n).transpose(0, 2, 1, 3)
 
     def _operand(
         self,
@@ -191,7 +215,7 @@ class ReferenceDevice(Device):
         matrix[...] = codes.transpose((0, 3, 1, 2) if transposed else (0, 2, 1, 3))
         return matrix.reshape(tiles.shape[0] * n, tiles.shape[1] * n)
 
-    def _draw(self, instruction: Instruction) -> NDArray[np.int64]:
+    def _draw(self, instruction: Instruction) -> NDArray[np.uint16]:
         """Return a draw for each element, tile by tile, in the order of the specification."""
         n = self.geometry.array
         draws, self._lfsr = lfsr.draw(self._lfsr, instruction.tiles * n)
