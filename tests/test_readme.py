@@ -69,6 +69,7 @@ def commands(block: Block) -> list[tuple[int, str]]:
 
 
 def test_readme_commands_work(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(README.parent / "examples")
     text = README.read_text(encoding="utf-8")
     all_commands = [item for block in blocks(text, "console", "sh") for item in commands(block)]
     assert {"make demo", "make test"} <= {command for _, command in all_commands}
