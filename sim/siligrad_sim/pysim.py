@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, aclosing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,13 +137,12 @@ class PysimDevice(RtlDevice):
         self._simulate(wait)
 
     def _begin_recording(self, path: Path, cycles: int) -> None:
-        file = self._recording.enter_context(path.open("w", encoding="ascii"))
+        file = self._recording.enter_context(_WaveformFile(path))
         # Simulator.write_vcd refuses to begin once time has passed; the engine that it hands on to
         # begins with the values that signals have.
         engine = self._simulator._engine
-        self._recording.enter_context(
-            engine.write_vcd(vcd_file=file, gtkw_file=None, traces=(), fs_per_delta=0)
-        )
+        waveform = engine.write_vcd(vcd_file=file, gtkw_file=None, traces=(), fs_per_delta=0)
+        self._recording.enter_context(waveform)
         self._unrecorded = 2 * cycles
 
     def _end_recording(self) -> None:
@@ -198,6 +197,38 @@ class PysimDevice(RtlDevice):
                     self._result = error
                 self._operation = None
             await context.tick()
+
+
+class _WaveformFile:
+    """A file to write to that tells of an error only when it is closed.
+
+    An error in the middle of a cycle would leave the simulator there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="ascii")
+        self._error: OSError | None = None
+
+    def write(self, text: str) -> None:
+        if self._error is None:
+            try:
+                self._file.write(text)
+            except OSError as error:
+                self._error = error
+
+    def flush(self) -> None:
+        """Do nothing: the file is closed soon."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            self._error = self._error or error
+        if self._error is not None:
+            raise self._error
 
 
 def _make_accelerator(geometry: Geometry) -> Any:

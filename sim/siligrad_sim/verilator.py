@@ -180,6 +180,10 @@ class _Build:
     def run(self, verilog: str, folder: Path) -> None:
         """Leave in `folder` the library of `verilog`, and nothing else."""
         source = folder / "accelerator.v"
+        if self.waveforms:
+            # Yosys begins the names of what has none with a dollar. In a waveform they would be in
+            # the way, and some readers refuse them; what begins with an underscore is left out.
+            verilog = verilog.replace("\\$", "\\_$")
         source.write_text(verilog, encoding="utf-8")
         command = [*self.verilator.command, *self._verilator_flags()]
         command += ["--prefix", _PREFIX, "--Mdir", str(folder), str(source)]

@@ -28,7 +28,7 @@ class VcdFile : public VerilatedVcdFile {
 
 class Model {
   public:
-    Model() : top(&context, "") {
+    Model() : top(&context, "siligrad") {
 #if WAVEFORMS
         context.traceEverOn(true);
         top.trace(&writer, LEVELS);

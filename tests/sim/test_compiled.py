@@ -1,0 +1,273 @@
+"""The compiled devices against "pysim" and the specification, word for word; their builds."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from siligrad.device import DeviceError, DeviceUnavailable
+from siligrad.isa import Geometry, Loop, Memory, encode_program
+from siligrad.lfsr import seed_lanes
+from siligrad_sim import compiled, cxxrtl, verilator
+from siligrad_sim.benches.programs import (
+    Contents,
+    Step,
+    draw_words,
+    random_loop,
+    random_program,
+    training_step,
+)
+from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
+from siligrad_sim.cxxrtl import CxxrtlDevice
+from siligrad_sim.host import HostDevice
+from siligrad_sim.pysim import PysimDevice
+from siligrad_sim.toolchain import ToolMissing
+from siligrad_sim.verilator import VerilatorDevice
+
+LIMIT = 100_000
+
+ONE = Loop()
+
+CONTENTS: list[Contents] = ["zeros", "largest", "random", "coarse"]
+
+Compiled = type[CxxrtlDevice] | type[VerilatorDevice]
+
+MODULES: dict[Compiled, ModuleType] = {CxxrtlDevice: cxxrtl, VerilatorDevice: verilator}
+
+both = pytest.mark.parametrize("device_class", MODULES, ids=lambda kind: kind.name)
+
+
+def geometry_for(n: int) -> Geometry:
+    """An accelerator with room for a small training step and for random programs."""
+    return Geometry(array=n, x_depth=12 * n, w_depth=11 * n + 1, e_depth=14 * n, program_depth=60)
+
+
+SMALL = geometry_for(2)
+
+
+def small_step() -> Step:
+    return training_step(2, batch=2, inputs=2, hidden=2, outputs=2)
+
+
+def run(
+    device: HostDevice, step: Step, contents: Contents, seed: int
+) -> tuple[int, dict[Memory, list[list[int]]], tuple[int, ...], tuple[int, ...]]:
+    """Run a program twice and return everything that can be read."""
+    rng = np.random.default_rng(seed)
+    device.write_lines(encode_program(step.instructions))
+    for memory, words in draw_words(rng, device.geometry, contents).items():
+        device.write_words(memory, 0, words)
+    device.write_lfsr(seed_lanes(seed, device.geometry.array))
+    cycles = {device.execute(step.loop, LIMIT) for _ in range(2)}
+    assert len(cycles) == 1
+    return (
+        cycles.pop(),
+        {memory: words.tolist() for memory, words in device.dump().items()},
+        device.read_lfsr(),
+        device.read_saturations(len(step.instructions)),
+    )
+
+
+@both
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_a_training_step_is_the_same_in_pysim(device_class: Compiled, n: int) -> None:
+    step = training_step(n, batch=n + 1, inputs=n + 2, hidden=2 * n - 1, outputs=n - 1)
+    cycles = set()
+    with device_class(geometry_for(n)) as device, PysimDevice(geometry_for(n)) as other:
+        for contents in CONTENTS:
+            result = run(device, step, contents, seed=n)
+            assert result == run(other, step, contents, seed=n)
+            cycles.add(result[0])
+    assert cycles == {busy_cycles(step.instructions, n)}
+
+
+@both
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_random_programs_leave_every_word_as_specified(device_class: Compiled, n: int) -> None:
+    rng = np.random.default_rng(n)
+    with device_class(geometry_for(n)) as device:
+        machine = Machine(device.geometry)
+        machine.lanes = [Lane(state) for state in seed_lanes(n, n)]
+        device.write_lfsr(seed_lanes(n, n))
+        for number in range(30):
+            loop = random_loop(rng, device.geometry, 1 + number % 3 // 2)
+            instructions = random_program(rng, device.geometry, 6, loop)
+            device.write_lines(encode_program(instructions))
+            words = draw_words(rng, device.geometry, CONTENTS[number % len(CONTENTS)])
+            for memory in Memory:
+                machine.words[memory][:] = words[memory]
+                device.write_words(memory, 0, words[memory])
+            expected = busy_cycles(instructions, n, loop.steps)
+            assert device.execute(loop, LIMIT) == expected
+            machine.run(instructions, loop)
+            for memory, got in device.dump().items():
+                np.testing.assert_array_equal(got, machine.words[memory], err_msg=f"{number}")
+            assert device.read_lfsr() == tuple(lane.state for lane in machine.lanes)
+            assert device.read_saturations(6) == tuple(machine.saturations)
+
+
+@both
+def test_two_devices_share_nothing(device_class: Compiled) -> None:
+    words = np.array([[1, 2]], np.int32)
+    with device_class(SMALL) as one, device_class(SMALL) as other:
+        one.write_words(Memory.X, 0, words)
+        other.write_words(Memory.X, 0, -words)
+        np.testing.assert_array_equal(one.read_words(Memory.X, 0, 1), words)
+        np.testing.assert_array_equal(other.read_words(Memory.X, 0, 1), -words)
+
+
+def test_devices_of_both_kinds_take_turns_in_one_process() -> None:
+    step = small_step()
+    first = [run(kind(SMALL), step, "coarse", 1) for kind in MODULES]
+    with CxxrtlDevice(SMALL) as one, VerilatorDevice(SMALL) as other:
+        again = [run(device, step, "coarse", 1) for device in (one, other)]
+    assert first == again == first[:1] * 2
+
+
+@both
+def test_it_counts_what_it_simulates(device_class: Compiled) -> None:
+    with device_class(SMALL) as device:
+        device.write_lines(encode_program(small_step().instructions))
+        before = device.elapsed
+        cycles = device.execute(ONE, LIMIT)
+        # Besides the run: seven registers written, and three read, in some ten cycles each.
+        assert cycles < device.elapsed - before < cycles + 60
+
+
+@both
+def test_a_run_may_take_its_limit_and_no_cycle_more(device_class: Compiled) -> None:
+    program = small_step().instructions
+    cycles = busy_cycles(program, 2)
+    with device_class(SMALL) as device:
+        device.write_lines(encode_program(program))
+        assert device.execute(ONE, cycles) == cycles
+        with pytest.raises(DeviceError, match=f"running after its limit of {cycles - 1} cycles"):
+            device.execute(ONE, cycles - 1)
+        with pytest.raises(DeviceError, match="running after its limit of 20 cycles"):
+            device.execute(ONE, 20)
+        with pytest.raises(DeviceError, match="limit of 20 cycles; open the device anew"):
+            device.read_lfsr()
+
+
+@both
+def test_a_long_run_is_simulated_in_parts(
+    device_class: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = small_step().instructions
+    monkeypatch.setattr(compiled, "_WAIT_CYCLES", 7)
+    with device_class(SMALL) as device:
+        device.write_lines(encode_program(program))
+        assert device.execute(ONE, LIMIT) == busy_cycles(program, 2)
+
+
+@both
+def test_an_interrupted_run_leaves_a_device_that_refuses_to_be_used(
+    device_class: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with device_class(SMALL) as device:
+        device.write_lines(encode_program(small_step().instructions))
+
+        def interrupt(limit: int) -> None:
+            assert limit > 20
+            device_class.wait(device, 20)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(device, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            device.execute(ONE, LIMIT)
+        with pytest.raises(DeviceError, match="was interrupted and may still be running"):
+            device.read_words(Memory.X, 0, 1)
+
+
+@both
+def test_a_closed_device_refuses_to_be_used(device_class: Compiled) -> None:
+    device = device_class(SMALL)
+    device.close()
+    device.close()
+    with pytest.raises(DeviceError, match="the device is closed"):
+        device.read_words(Memory.X, 0, 1)
+    with pytest.raises(DeviceError, match="the device is closed"):
+        device.read_word(0)
+
+
+@both
+def test_a_forgotten_device_is_freed(device_class: Compiled) -> None:
+    device = device_class(SMALL)
+    free = device._free
+    assert free.alive
+    del device
+    gc.collect()
+    assert not free.alive
+
+
+@both
+def test_it_can_be_opened_here(device_class: Compiled) -> None:
+    assert device_class.available() is None
+
+
+@both
+def test_a_missing_compiler_is_named(
+    device_class: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise ToolMissing("it is missing: type `do this`")
+
+    monkeypatch.setattr(MODULES[device_class], "find_compiler", missing)
+    assert device_class.available() == "it is missing: type `do this`"
+    message = f"device {device_class.name}: it is missing: type `do this`"
+    with pytest.raises(DeviceUnavailable, match=message):
+        device_class(SMALL)
+
+
+@both
+def test_what_was_built_is_not_built_again(
+    device_class: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device_class(SMALL).close()
+
+    def build(*_: object, **__: object) -> None:
+        raise AssertionError("something is built")
+
+    monkeypatch.setattr(MODULES[device_class], "run_tool", build)
+    device_class(SMALL).close()
+    with pytest.raises(AssertionError, match="something is built"):
+        device_class(Geometry(array=2, x_depth=5, w_depth=4, e_depth=4, program_depth=4))
+
+
+@both
+def test_two_processes_may_build_the_same_at_once(
+    device_class: Compiled, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    name = device_class.__name__
+    script = (
+        "from siligrad.isa import Geometry\n"
+        f"from {device_class.__module__} import {name}\n"
+        "geometry = Geometry(array=2, x_depth=4, w_depth=4, e_depth=4, program_depth=4)\n"
+        f"with {name}(geometry) as device:\n"
+        "    print(device.read_geometry() == geometry)\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", script],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert (process.returncode, output) == (0, "True\n")
+    # The netlist, the accelerator, and for Verilator its own library: each once.
+    kept = 3 if device_class is VerilatorDevice else 2
+    assert len(list((cache / "siligrad").iterdir())) == kept
