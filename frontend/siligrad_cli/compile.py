@@ -16,7 +16,13 @@ from siligrad_cli.network import load_network, telling_the_line
 
 __all__ = ["add_parser", "describe"]
 
-DEPTHS = ("x_depth", "w_depth", "e_depth", "program_depth")
+DEPTHS = {
+    "x_depth": "words in each bank of X",
+    "w_depth": "words in each bank of W",
+    "e_depth": "words in each bank of E",
+    "program_depth": "lines of program memory",
+}
+"""Sizes that an accelerator may have already, and what they are."""
 
 PICTURES = (".svg", ".png")
 """What pictures can be written as."""
@@ -65,13 +71,12 @@ def add_parser(commands: Any) -> None:
             metavar="B",
             help=f"width {meaning} (default {value})",
         )
-    for depth in DEPTHS:
+    for depth, meaning in DEPTHS.items():
         parser.add_argument(
             f"--{depth.replace('_', '-')}",
             type=int,
             metavar="D",
-            help="words a bank of that memory, or lines of program memory, that the target has "
-            "(default: what the program needs)",
+            help=f"{meaning} of the target (default: what the program needs)",
         )
     parser.add_argument(
         "--steps",

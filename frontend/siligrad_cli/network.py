@@ -112,7 +112,8 @@ def telling_the_line(path: Path) -> Iterator[None]:
         line = (error.text or "").strip()
         raise NetworkError(f"{error.filename}:{error.lineno}: {line}: {error.msg}") from error
     except SiligradError as error:
-        message = _one_line(str(error))
+        message, _, at = str(error).partition("\n  at ")  # the line, where tracing knows it
+        message = _one_line(f"{at}: {message}" if at else message)
         if str(path) not in message:
             message = f"{_where(path, error)}{message}"
         raise NetworkError(message) from error
@@ -234,6 +235,10 @@ def _positions(
     value = defined.get(constant, ())
     if isinstance(value, Mapping):
         value = value.get(function, ())
+    if not isinstance(value, str | tuple | list | set | frozenset):
+        raise NetworkError(
+            f"{path}: {constant} must name parameters of {function}, not be {value!r}"
+        )
     chosen = (value,) if isinstance(value, str) else tuple(value)
     for name in chosen:
         if name not in names:

@@ -259,6 +259,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("    return {", "    return 3, {", "2 example arguments, but step takes 3 (W, x, y)"),
         ("    return {", "    return [], {", "2 example arguments, but step takes 3"),
         ('{"step": "W"}', '{"step": "V"}', "donate names 'V', but step takes W, x, y"),
+        ('{"step": "W"}', "7", "donate must name parameters of step, not be 7"),
         ("def step(W, x, y)", "def step(W, x, *y)", "step has the parameter *y"),
         ("donate =", "calibration = 3\ndonate =", "calibration must be a function"),
     ],
@@ -297,8 +298,16 @@ def test_shapes_that_do_not_fit_name_their_line(
 ) -> None:
     network.write_text(SMALL.replace("(6, 5)", "(7, 5)"))
     error = refused(capsys, network)
-    assert f"{network}:{line_of('- y)')}" in error
+    assert error.startswith(f"{network}:{line_of('- y)')}: return np.mean(")
     assert "(7, 5)" in error
+
+
+@pytest.mark.parametrize("examples", ['{"x": numpy.ones((3, 6))}', '{"W": numpy.ones((6, 5))}'])
+def test_calibration_of_another_shape_is_refused(
+    network: Path, capsys: pytest.CaptureFixture[str], examples: str
+) -> None:
+    network.write_text(f"{SMALL}\n\ndef calibration():\n    return [{examples}]\n")
+    assert refused(capsys, network).startswith(str(network))
 
 
 def test_what_does_not_fit_is_one_line(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
