@@ -211,8 +211,9 @@ class Fetch(wiring.Component):
             m_to_l.eq(m_valid & (~l_valid | p_load)),
         ]
 
-        # The steps. The counter holds what is left, less two.
-        ends = Signal()  # the last segment of the program is taken
+        # The steps. The counter holds what is left, less two. What changes from step to step does
+        # so a cycle after the last segment has been taken, and is looked at two cycles later at the
+        # earliest, when the first header is in l.
         again = Signal()
         first_step = Signal()
         steps_left = Signal(len(self.steps) + 1)
@@ -221,12 +222,8 @@ class Fetch(wiring.Component):
             memory: Signal(bits, name=f"{memory.name.lower()}_offset", reset_less=True)
             for memory in Memory
         }
-        m.d.comb += [
-            ends.eq(self.take & segment.last & header.final),
-            again.eq(ends & ~last_step),
-            self.first_step.eq(first_step),
-            self.last_step.eq(last_step),
-        ]
+        m.d.comb += [self.first_step.eq(first_step), self.last_step.eq(last_step)]
+        m.d.sync += again.eq(self.take & segment.last & header.final & ~last_step)
         with m.If(self.start):
             m.d.sync += [first_step.eq(1), steps_left.eq(self.steps - 2)]
             m.d.sync += [offset.eq(0) for offset in offsets.values()]
@@ -260,14 +257,16 @@ class Fetch(wiring.Component):
         # The line to read: the next one, or the first segment again.
         next_line = Signal(range(self.program_depth))
         first_line = Signal(range(self.program_depth))
-        same = Signal()
+        repeat = Signal()
         m.d.comb += [
-            same.eq(m_to_l & m_last_of_tile),
-            self.line_address.eq(Mux(same, first_line, next_line)),
+            repeat.eq(m_to_l & m_last_of_tile),
+            self.line_address.eq(Mux(repeat, first_line, next_line)),
             self.line_enable.eq(reads[:3].any() | (m_to_l & ~m_last)),
             self.line_output.eq(reads[1:3].any() | m_to_l),
         ]
-        with m.If(self.start | again):
+        # When all lines of the final instruction have been read, the next is the first.
+        all_read = ~m_valid & ~reads[:3].any()
+        with m.If(self.start | (all_read & header.final)):
             m.d.sync += next_line.eq(self.entry)
         with m.Elif(self.line_enable):
             m.d.sync += next_line.eq(self.line_address + 1)

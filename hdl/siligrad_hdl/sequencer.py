@@ -17,6 +17,7 @@ from siligrad.isa import (
     Product,
     Timing,
 )
+from siligrad_hdl.cycle_counter import CycleCounter
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.epilogue import EPILOGUE_FIELDS, EpilogueControl
 from siligrad_hdl.fetch import Fetch
@@ -63,7 +64,8 @@ class Sequencer(wiring.Component):
     busy : :py:`Out(1)`
         A program runs, from the cycle after ``start`` on.
     cycles : :py:`Out(64)`
-        Cycles in which the last program, or the one that runs, has been busy.
+        Cycles in which the last program, or the one that runs, has been busy; as in
+        :class:`~siligrad_hdl.cycle_counter.CycleCounter`.
     line_address, line_enable, line_output, line
         To the program memory, as in :class:`~siligrad_hdl.fetch.Fetch`.
     requests : :py:`Out(TileRequest).array(3)`
@@ -176,12 +178,8 @@ class Sequencer(wiring.Component):
             m.d.sync += busy.eq(1)
         with m.Elif(done):
             m.d.sync += busy.eq(0)
-        cycles = Signal(64)
-        m.d.comb += self.cycles.eq(cycles)
-        with m.If(start):
-            m.d.sync += cycles.eq(0)
-        with m.Elif(busy):
-            m.d.sync += cycles.eq(cycles + 1)
+        m.submodules.cycles = cycles = CycleCounter()
+        m.d.comb += [cycles.clear.eq(start), cycles.count.eq(busy), self.cycles.eq(cycles.cycles)]
 
         # Fetch and stream.
         m.d.comb += [
