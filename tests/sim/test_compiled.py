@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from siligrad.device import DeviceError, DeviceUnavailable
-from siligrad.isa import Geometry, Loop, Memory, encode_program
+from siligrad.isa import ONE_STEP, Geometry, Memory, encode_program
 from siligrad.lfsr import seed_lanes
 from siligrad_sim import compiled, cxxrtl, verilator
 from siligrad_sim.benches.programs import (
@@ -32,7 +32,6 @@ from siligrad_sim.verilator import VerilatorDevice
 
 LIMIT = 100_000
 
-ONE = Loop()
 
 CONTENTS: list[Contents] = ["zeros", "largest", "random", "coarse"]
 
@@ -135,7 +134,7 @@ def test_it_counts_what_it_simulates(device_class: Compiled) -> None:
     with device_class(SMALL) as device:
         device.write_lines(encode_program(small_step().instructions))
         before = device.elapsed
-        cycles = device.execute(ONE, LIMIT)
+        cycles = device.execute(ONE_STEP, LIMIT)
         # Besides the run: seven registers written, and three read, in some ten cycles each.
         assert cycles < device.elapsed - before < cycles + 60
 
@@ -146,11 +145,11 @@ def test_a_run_may_take_its_limit_and_no_cycle_more(device_class: Compiled) -> N
     cycles = busy_cycles(program, 2)
     with device_class(SMALL) as device:
         device.write_lines(encode_program(program))
-        assert device.execute(ONE, cycles) == cycles
+        assert device.execute(ONE_STEP, cycles) == cycles
         with pytest.raises(DeviceError, match=f"running after its limit of {cycles - 1} cycles"):
-            device.execute(ONE, cycles - 1)
+            device.execute(ONE_STEP, cycles - 1)
         with pytest.raises(DeviceError, match="running after its limit of 20 cycles"):
-            device.execute(ONE, 20)
+            device.execute(ONE_STEP, 20)
         with pytest.raises(DeviceError, match="limit of 20 cycles; open the device anew"):
             device.read_lfsr()
 
@@ -163,7 +162,7 @@ def test_a_long_run_is_simulated_in_parts(
     monkeypatch.setattr(compiled, "_WAIT_CYCLES", 7)
     with device_class(SMALL) as device:
         device.write_lines(encode_program(program))
-        assert device.execute(ONE, LIMIT) == busy_cycles(program, 2)
+        assert device.execute(ONE_STEP, LIMIT) == busy_cycles(program, 2)
 
 
 @both
@@ -180,7 +179,7 @@ def test_an_interrupted_run_leaves_a_device_that_refuses_to_be_used(
 
         monkeypatch.setattr(device, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            device.execute(ONE, LIMIT)
+            device.execute(ONE_STEP, LIMIT)
         with pytest.raises(DeviceError, match="was interrupted and may still be running"):
             device.read_words(Memory.X, 0, 1)
 

@@ -11,7 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from siligrad.device import DeviceError
-from siligrad.isa import Gate, Geometry, Memory, encode_program
+from siligrad.isa import ONE_STEP, Gate, Geometry, Memory, encode_program
 from siligrad.lfsr import seed_lanes
 from siligrad.registers import IDENTIFICATION, VERSION, Register
 from siligrad_hdl.accelerator import Accelerator
@@ -64,7 +64,7 @@ def test_a_training_step_leaves_every_word_as_specified(n: int) -> None:
         for contents in kinds:
             machine = Machine(device.geometry)
             load(device, machine, rng, contents)
-            cycles.add(device.execute(LIMIT))
+            cycles.add(device.execute(ONE_STEP, LIMIT))
             machine.run(step.instructions)
             assert_equal(device, machine, len(step.instructions))
     assert cycles == {busy_cycles(step.instructions, n)}
@@ -79,7 +79,7 @@ def test_random_programs_leave_every_word_as_specified(n: int) -> None:
         for _ in range(6):
             instructions = random_program(rng, device.geometry, 6)
             device.write_lines(encode_program(instructions))
-            assert device.execute(LIMIT) == busy_cycles(instructions, n)
+            assert device.execute(ONE_STEP, LIMIT) == busy_cycles(instructions, n)
             machine.run(instructions)
             assert_equal(device, machine, len(instructions))
 
@@ -90,7 +90,7 @@ def test_a_step_with_narrow_operands_leaves_every_word_as_specified() -> None:
     with PysimDevice(step.geometry) as device:
         device.write_lines(encode_program(step.instructions))
         load(device, machine, np.random.default_rng(0), "coarse")
-        device.execute(LIMIT)
+        device.execute(ONE_STEP, LIMIT)
         machine.run(step.instructions)
         assert_equal(device, machine, len(step.instructions))
 
@@ -128,7 +128,7 @@ def test_an_accelerator_that_is_handed_in_is_simulated_as_it_is() -> None:
         with PysimDevice(step.geometry, accelerator=accelerator) as device:
             device.write_lines(encode_program(forward))
             load(device, machine, np.random.default_rng(0), "random")
-            device.execute(LIMIT)
+            device.execute(ONE_STEP, LIMIT)
             machine.run(forward)
             different = device.dump()[Memory.X] != machine.words[Memory.X]
             assert different.any() == isinstance(accelerator, ForgetsTheGate)
@@ -174,8 +174,8 @@ GEOMETRY = Geometry(array=2, x_depth=16, w_depth=16, e_depth=16, program_depth=8
     [
         ({}, "no siligrad .* its identification reads 0x00000000, not 0x53475244"),
         (
-            {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: 2 << 16 | 7},
-            r"is of version 2\.7, this library needs 1\.0",
+            {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: 3 << 16 | 7},
+            r"is of version 3\.7, this library needs 2\.0",
         ),
         (
             {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: VERSION},
@@ -205,9 +205,9 @@ def test_a_run_may_take_its_limit_and_no_cycle_more() -> None:
     lines, cycles = small_program()
     with PysimDevice(GEOMETRY) as device:
         device.write_lines(lines)
-        assert device.execute(cycles) == cycles
+        assert device.execute(ONE_STEP, cycles) == cycles
         with pytest.raises(DeviceError, match=f"still running after its limit of {cycles - 1} "):
-            device.execute(cycles - 1)
+            device.execute(ONE_STEP, cycles - 1)
 
 
 class WordByWord(HostDevice):
@@ -235,11 +235,11 @@ def test_words_alone_are_enough_for_a_device() -> None:
     with WordByWord(PysimDevice(GEOMETRY)) as device:
         device.write_lines(encode_program(instructions))
         load(device, machine, rng, "random")
-        assert device.execute(cycles) == cycles
+        assert device.execute(ONE_STEP, cycles) == cycles
         machine.run(instructions)
         assert_equal(device, machine, 2)
         with pytest.raises(DeviceError, match="limit of 1 cycles"):
-            device.execute(1)
+            device.execute(ONE_STEP, 1)
 
 
 def test_a_device_that_was_left_running_refuses_to_be_used() -> None:
@@ -247,9 +247,9 @@ def test_a_device_that_was_left_running_refuses_to_be_used() -> None:
     device = PysimDevice(GEOMETRY)
     device.write_lines(lines)
     with pytest.raises(DeviceError, match="limit of 30 cycles"):
-        device.execute(30)
+        device.execute(ONE_STEP, 30)
     for use in (
-        lambda: device.execute(cycles),
+        lambda: device.execute(ONE_STEP, cycles),
         lambda: device.read_words(Memory.X, 0, 1),
         lambda: device.write_words(Memory.X, 0, np.zeros((1, 2), np.int32)),
         lambda: device.write_lines(lines),
@@ -281,7 +281,7 @@ def test_an_interrupted_run_leaves_a_device_that_refuses_to_be_used(
 
     monkeypatch.setattr(device, "wait", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        device.execute(cycles)
+        device.execute(ONE_STEP, cycles)
     with pytest.raises(DeviceError, match="was interrupted and may still be running"):
         device.read_words(Memory.X, 0, 1)
 

@@ -12,7 +12,7 @@ import pytest
 from vcd.reader import TokenKind, tokenize
 
 from siligrad.device import DeviceError
-from siligrad.isa import Geometry, Loop, Memory, encode_program
+from siligrad.isa import ONE_STEP, Geometry, Memory, encode_program
 from siligrad_sim.benches.programs import draw_words, training_step
 from siligrad_sim.benches.specification import busy_cycles
 from siligrad_sim.cxxrtl import CxxrtlDevice
@@ -21,7 +21,6 @@ from siligrad_sim.reference import ReferenceDevice
 from siligrad_sim.rtl import RtlDevice, trace
 from siligrad_sim.verilator import VerilatorDevice
 
-ONE = Loop()
 LIMIT = 10_000
 STEP = training_step(2, batch=2, inputs=2, hidden=2, outputs=2)
 CYCLES = busy_cycles(STEP.instructions, 2)
@@ -71,7 +70,7 @@ def test_a_waveform_has_the_run_from_end_to_end(device: RtlDevice, tmp_path: Pat
     path = tmp_path / "run.vcd"
     device.trace(path)
     assert not path.exists()
-    assert device.execute(ONE, LIMIT) == CYCLES
+    assert device.execute(ONE_STEP, LIMIT) == CYCLES
     device.end_trace()
     changes = read(path)
     period = np.diff(rises(changes["clk"]))
@@ -87,12 +86,12 @@ def test_a_waveform_has_the_run_from_end_to_end(device: RtlDevice, tmp_path: Pat
 def test_a_recording_ends_by_itself_and_the_run_goes_on(device: RtlDevice, tmp_path: Path) -> None:
     path = tmp_path / "start.vcd"
     device.trace(path, 30)
-    assert device.execute(ONE, LIMIT) == CYCLES > 30
+    assert device.execute(ONE_STEP, LIMIT) == CYCLES > 30
     changes = read(path)  # the file is there, although nobody has ended it
     edges = len(changes["clk"])
     assert 2 * 30 - 1 <= edges <= 2 * 30 + 1
     assert [value for _, value in changes["busy"]][-1] == 1
-    assert device.execute(ONE, LIMIT) == CYCLES
+    assert device.execute(ONE_STEP, LIMIT) == CYCLES
 
 
 def test_a_recorded_device_holds_what_it_held(device: RtlDevice, tmp_path: Path) -> None:
@@ -113,7 +112,7 @@ def test_a_recorded_device_holds_what_it_held(device: RtlDevice, tmp_path: Path)
         for memory in Memory:
             other.write_words(memory, 0, words[memory])
         other.write_lfsr([5, 6])
-        assert device.execute(ONE, LIMIT) == other.execute(ONE, LIMIT)
+        assert device.execute(ONE_STEP, LIMIT) == other.execute(ONE_STEP, LIMIT)
         for memory, got in device.dump().items():
             np.testing.assert_array_equal(got, other.dump()[memory])
 
@@ -121,11 +120,11 @@ def test_a_recorded_device_holds_what_it_held(device: RtlDevice, tmp_path: Path)
 def test_one_recording_ends_where_the_next_begins(device: RtlDevice, tmp_path: Path) -> None:
     first, second = tmp_path / "1.vcd", tmp_path / "2.vcd"
     device.trace(first)
-    device.execute(ONE, LIMIT)
+    device.execute(ONE_STEP, LIMIT)
     device.trace(second)
     assert len(rises(read(first)["busy"])) == 1
-    device.execute(ONE, LIMIT)
-    device.execute(ONE, LIMIT)
+    device.execute(ONE_STEP, LIMIT)
+    device.execute(ONE_STEP, LIMIT)
     device.close()
     assert len(rises(read(second)["busy"])) == 2
     assert sorted(tmp_path.iterdir()) == [first, second]
@@ -139,7 +138,7 @@ def test_a_folder_that_is_not_there_is_an_error_and_the_device_goes_on(
         device.trace(path)
     with pytest.raises(ValueError, match="cycles of a waveform must be at least 1, not 0"):
         device.trace(tmp_path / "run.vcd", 0)
-    assert device.execute(ONE, LIMIT) == CYCLES
+    assert device.execute(ONE_STEP, LIMIT) == CYCLES
 
 
 def test_a_file_that_cannot_be_moved_to_its_place_leaves_nothing(
@@ -148,21 +147,21 @@ def test_a_file_that_cannot_be_moved_to_its_place_leaves_nothing(
     path = tmp_path / "run.vcd"
     path.mkdir()
     device.trace(path)
-    device.execute(ONE, LIMIT)
+    device.execute(ONE_STEP, LIMIT)
     with pytest.raises(DeviceError, match=r"run\.vcd cannot be written: Is a directory"):
         device.end_trace()
     assert list(tmp_path.iterdir()) == [path]
-    assert device.execute(ONE, LIMIT) == CYCLES
+    assert device.execute(ONE_STEP, LIMIT) == CYCLES
 
 
 def test_a_full_disk_is_an_error(device: RtlDevice, tmp_path: Path) -> None:
     (tmp_path / "run.vcd.part").symlink_to("/dev/full")
     device.trace(tmp_path / "run.vcd")
-    assert device.execute(ONE, LIMIT) == CYCLES
+    assert device.execute(ONE_STEP, LIMIT) == CYCLES
     with pytest.raises(DeviceError, match=r"the waveform .*run\.vcd cannot be written"):
         device.end_trace()
     assert not list(tmp_path.iterdir())
-    assert device.execute(ONE, LIMIT) == CYCLES
+    assert device.execute(ONE_STEP, LIMIT) == CYCLES
 
 
 def test_a_closed_device_records_nothing(device: RtlDevice, tmp_path: Path) -> None:
