@@ -12,7 +12,7 @@ from siligrad.isa import Instruction, Memory, Product, Timing
 from siligrad.timing import segment_offsets
 from siligrad_cli.plotting import plotting, save_figure
 
-__all__ = ["draw_timeline"]
+__all__ = ["Bar", "bars_of", "draw_timeline"]
 
 INSTRUCTIONS_A_BAND = 10
 """The picture is cut into bands, like music, so that an instruction stays wide enough to read."""
@@ -21,7 +21,7 @@ COLOURS = {Phase.FORWARD: "#2f6db3", Phase.BACKWARD: "#d9730d", Phase.UPDATE: "#
 LIGHTNESS = {Product.XW: 0.25, Product.EW: 0.45, Product.XE: 0.6}
 """How far a product's colour is mixed with white."""
 
-AUXILIARY = "#7a3e9d"
+AUXILIARY = "#b48bd0"
 STALL = "#c62828"
 FETCH = "#bdbdbd"
 ROWS = ("array", "drain", *(f"{memory.name} read" for memory in Memory), "write")
@@ -44,8 +44,21 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Bar:
-    """Spans of cycles in a row of the picture."""
+class Bar:
+    """Spans of cycles in a row of the picture.
+
+    Parameters
+    ----------
+    row
+        Which of :data:`ROWS`.
+    spans
+        First cycle and number of cycles of each, in order.
+    colour, low, high, hatch
+        How it is drawn: `low` and `high` are parts of the row's height; a hatched bar has no other
+        filling.
+    labels
+        What may be written on it, the longest first; the first that fits is.
+    """
 
     row: int
     spans: tuple[Span, ...]
@@ -72,7 +85,7 @@ def draw_timeline(explanation: Explanation, path: Path) -> Path:
     cycles = records[-1].drained + 2
     count = -(-len(records) // INSTRUCTIONS_A_BAND)
     length = -(-cycles // count)
-    bars = list(_bars(explanation, max(1, length // _RESOLUTION)))
+    bars = list(bars_of(explanation, max(1, length // _RESOLUTION)))
     with plotting(9) as pyplot:
         figure, all_axes = pyplot.subplots(
             count, 1, figsize=(WIDTH, 0.9 + BAND * count), layout="constrained", squeeze=False
@@ -92,7 +105,7 @@ def draw_timeline(explanation: Explanation, path: Path) -> Path:
         return save_figure(figure, path)
 
 
-def _draw_band(axes: Any, bars: Sequence[_Bar], span: Span, length: int) -> None:
+def _draw_band(axes: Any, bars: Sequence[Bar], span: Span, length: int) -> None:
     """Draw what lies in the cycles from ``span[0]`` up to ``span[1]``."""
     low, high = span
     inches = (WIDTH - 1.0) / length
@@ -106,7 +119,7 @@ def _draw_band(axes: Any, bars: Sequence[_Bar], span: Span, length: int) -> None
         begin, end = max(inside[0][0], low), min(inside[-1][0] + inside[-1][1], high)
         room = (end - begin) * inches
         label = next((text for text in bar.labels if len(text) * _CHARACTER < room), "")
-        if bar.hatch and bar.labels:  # what costs time is never left out
+        if bar.hatch and bar.labels and room > _CHARACTER / 2:  # what costs time is told
             label = label or bar.labels[-1]
         if label:
             on_white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
@@ -129,7 +142,7 @@ def _draw_band(axes: Any, bars: Sequence[_Bar], span: Span, length: int) -> None
         axes.axhline(row, color="#dddddd", linewidth=0.5, zorder=0)
 
 
-def _patch(spans: Sequence[Span], bar: _Bar) -> Any:
+def _patch(spans: Sequence[Span], bar: Bar) -> Any:
     """Return rectangles at `spans` as one path, which makes a small file."""
     from matplotlib.patches import PathPatch  # noqa: PLC0415  optional
     from matplotlib.path import Path as Outline  # noqa: PLC0415  optional
@@ -145,11 +158,11 @@ def _patch(spans: Sequence[Span], bar: _Bar) -> Any:
         facecolor="none" if bar.hatch else bar.colour,
         edgecolor=bar.colour if bar.hatch else "white",
         hatch=bar.hatch or None,
-        linewidth=0.0 if bar.hatch else 0.3,
+        linewidth=0.0 if bar.hatch or len(spans) > 1 else 0.3,
     )
 
 
-def _bars(explanation: Explanation, resolution: int) -> Iterator[_Bar]:
+def bars_of(explanation: Explanation, resolution: int) -> Iterator[Bar]:
     """Yield everything that is drawn; gaps of fewer than `resolution` cycles are closed."""
     program = explanation.program
     timing = Timing(program.geometry.array)
@@ -159,39 +172,39 @@ def _bars(explanation: Explanation, resolution: int) -> Iterator[_Bar]:
         index, name = f"{record.index}", record.destination.name
         full = f"{index} {record.product.name} {name}"
         stream = (record.start, record.cycles)
-        yield _Bar(0, (stream,), colour, labels=(full, f"{index} {name}", index))
+        yield Bar(0, (stream,), colour, labels=(full, f"{index} {name}", index))
         yield from _waits(record)
         # Two drains may overlap; they take turns in the halves of the row.
         half = record.index % 2 / 2
         drain = (record.end + 1, record.drained - record.end)
-        yield _Bar(
+        yield Bar(
             1, (drain,), colour, 0.08 + 0.84 * half, 0.5 + 0.84 * half - 0.08, labels=(index,)
         )
         for memory in Memory:
             terms = tuple(_closed(_term_reads(instruction, record, memory), resolution))
             if terms:
-                yield _Bar(2 + memory, terms, colour, labels=(index,))
+                yield Bar(2 + memory, terms, colour, labels=(index,))
         ends = [record.start + (t + 1) * record.tile_cycles - 1 for t in range(record.tiles)]
         if instruction.uses_aux:
             rows = tuple(_closed(((end + timing.aux, n) for end in ends), resolution))
-            yield _Bar(
+            yield Bar(
                 2 + instruction.product.aux, rows, AUXILIARY, 0.25, 0.75, labels=(f"aux {index}",)
             )
         written = tuple(_closed(((end + timing.write, n) for end in ends), resolution))
         to = f"{index} to {instruction.destination.name}"
-        yield _Bar(len(ROWS) - 1, written, colour, labels=(to, index))
+        yield Bar(len(ROWS) - 1, written, colour, labels=(to, index))
 
 
-def _waits(record: InstructionRecord) -> Iterator[_Bar]:
+def _waits(record: InstructionRecord) -> Iterator[Bar]:
     """Yield what the array waits for before an instruction: a hazard, or the sequencer."""
     start = record.start - record.stalled
     if record.fetch:
-        yield _Bar(0, ((start - record.fetch, record.fetch),), FETCH)
+        yield Bar(0, ((start - record.fetch, record.fetch),), FETCH)
     for stall in record.stalls:
         memory = f" {stall.memory.name}" if stall.memory is not None else ""
         cause = stall.use.name.lower()
         labels = (f"wait {stall.cycles}: {cause}{memory}", f"{cause}{memory}", f"{stall.cycles}")
-        yield _Bar(0, ((start, stall.cycles),), STALL, hatch="////", labels=labels)
+        yield Bar(0, ((start, stall.cycles),), STALL, hatch="////", labels=labels)
         start += stall.cycles
 
 
@@ -210,17 +223,17 @@ def _term_reads(
 
 
 def _closed(spans: Iterator[Span], resolution: int) -> Iterator[Span]:
-    """Join spans, in order, between which fewer than `resolution` cycles are free."""
+    """Join spans, in order, with fewer than `resolution` cycles between; none is narrower."""
     begin = end = -1
     for start, width in spans:
         if begin >= 0 and start - end < resolution:
             end = start + width
             continue
         if begin >= 0:
-            yield begin, end - begin
+            yield begin, max(end - begin, resolution)
         begin, end = start, start + width
     if begin >= 0:
-        yield begin, end - begin
+        yield begin, max(end - begin, resolution)
 
 
 def _colour(record: InstructionRecord) -> str:
