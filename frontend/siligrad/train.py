@@ -22,7 +22,7 @@ from siligrad.autodiff import static, value_and_grad
 from siligrad.errors import DataError, ShapeError, TrainingError
 from siligrad.optim import Optimizer, Schedule
 
-__all__ = ["Epoch", "Run", "batches", "fit"]
+__all__ = ["Bar", "Epoch", "Run", "batches", "fit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def fit(
         now = _resume(path, now, run)
     stepper = _Stepper(loss, optimizer, now, inputs, targets, batch, eager)
     per_epoch = count // batch
-    with _Bar(epochs * per_epoch, progress) as advance:
+    with Bar(epochs * per_epoch, progress) as advance:
         advance(len(now.history) * per_epoch, "")
         while len(now.history) < epochs and not _is_over(now.history, patience):
             number = len(now.history) + 1
@@ -302,7 +302,7 @@ def _resume(path: Path, start: _Progress, run: str) -> _Progress:
     return _Progress(trees["params"], trees["state"], trees["best"], history)
 
 
-class _Bar:
+class Bar:
     """A progress bar, or nothing where tqdm is not installed."""
 
     def __init__(self, total: int, show: bool) -> None:
