@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.back import verilog
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
@@ -70,7 +70,9 @@ class Accelerator(wiring.Component):
         self._array = SystolicArray(
             array=n, operand_bits=geometry.operand_bits, sum_bits=geometry.sum_bits
         )
-        self._epilogue = Epilogue(array=n, word_bits=bits, sum_bits=geometry.sum_bits)
+        self._epilogue = Epilogue(
+            array=n, word_bits=bits, sum_bits=geometry.sum_bits + geometry.dropped_bits
+        )
         self._sequencer = Sequencer(
             array=n,
             operand_bits=geometry.operand_bits,
@@ -117,7 +119,7 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         self._check_latencies()
         m = Module()
-        n = self.geometry.array
+        n, dropped = self.geometry.array, self.geometry.dropped_bits
         m.submodules.host = host = self._host
         m.submodules.sequencer = sequencer = self._sequencer
         m.submodules.program = program = self._program
@@ -185,7 +187,8 @@ class Accelerator(wiring.Component):
         ]
         for lane in range(n):
             m.d.comb += [
-                epilogue.sums[lane].eq(array.sums[lane]),
+                # A sum of narrow operands gets as many zeros as an operand has lost bits.
+                epilogue.sums[lane].eq(Cat(Const(0, dropped), array.sums[lane])),
                 epilogue.aux[lane].eq(operands.aux[lane]),
                 writer.lanes[lane].eq(epilogue.results[lane]),
             ]

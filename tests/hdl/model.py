@@ -172,7 +172,7 @@ class Machine:
                     aux = auxes[r]
                     for c in range(n):
                         result, saturated = epilogue(
-                            sums[r][c],
+                            sums[r][c] * 2 ** (self.word_bits - self.operand_bits),
                             aux[c],
                             self.lanes[c],
                             bits=self.word_bits,

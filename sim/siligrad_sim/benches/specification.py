@@ -192,8 +192,9 @@ class Machine:
                         draw = 0
                         if instruction.rounding == Rounding.STOCHASTIC:
                             draw = self.lanes[lane].draw()
+                        total = sums[r][lane] << self.geometry.dropped_bits
                         code, counted = epilogue(
-                            operation, self.geometry.word_bits, sums[r][lane], other, draw
+                            operation, self.geometry.word_bits, total, other, draw
                         )
                         saturated += counted
                         self._store(instruction.destination, d, r, lane, instruction.d_column, code)
