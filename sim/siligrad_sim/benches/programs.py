@@ -177,9 +177,7 @@ def training_step(
     b2 = layout.place(Memory.W, 1, outputs)
     e2 = layout.place(Memory.E, batch, outputs)
     e1 = layout.place(Memory.E, batch, hidden)
-    # Results about as large as what they are made of, but never without a bit to round.
-    forward_shift = max(2 * operand_bits - word_bits - 3, 2)
-    backward_shift, update_shift = forward_shift + 1, forward_shift + 3
+    forward_shift, backward_shift, update_shift = operand_bits - 3, operand_bits - 2, operand_bits
 
     def last(size: int) -> int:
         return size - (layout.tiles(size) - 1) * array
