@@ -145,8 +145,9 @@ def _build(
             shape=matrix.shape,
             format=QFormat(target.word_bits, formats.fractions[matrix]),
             limit=limits[matrix],
-            scale=matrix.scale,
+            scale=kernel.readings[matrix].scale if matrix in kernel.readings else matrix.scale,
             sign=matrix in kernel.signs,
+            magnitude=matrix in kernel.readings and kernel.readings[matrix].magnitude,
             moves=matrix in layout.moving,
         )
         for matrix in kept
@@ -211,11 +212,14 @@ def _calibrate(
     graph: Graph, kernel: Kernel, examples: Sequence[Sequence[Any]], headroom: int
 ) -> tuple[dict[Matrix, float], dict[Matrix, float]]:
     """Return the range to be covered, and the largest magnitude seen, of each matrix."""
-    holds: dict[Matrix, list[Node]] = {
-        matrix: [matrix.node] if matrix.node is not None else [] for matrix in kernel.matrices
+    # Each matrix holds the values of some nodes, divided by a scale.
+    holds: dict[Matrix, list[tuple[Node, float]]] = {
+        matrix: [(matrix.node, matrix.scale)] if matrix.node is not None else []
+        for matrix in kernel.matrices
     }
     for matrix, output in zip(kernel.results, graph.outputs, strict=True):
-        holds[matrix].append(output)
+        reading = kernel.readings.get(matrix)
+        holds[matrix].append((output, matrix.scale if reading is None else reading.scale))
     seen = dict.fromkeys(kernel.matrices, 0.0)
     for example in examples:
         leaves = []
@@ -229,14 +233,14 @@ def _calibrate(
             leaves += flat
         values = graph.values(*leaves)
         for matrix, nodes in holds.items():
-            for node in nodes:
+            for node, scale in nodes:
                 array = np.abs(np.asarray(values[node], dtype=np.float64))
                 if not np.isfinite(array).all():
                     raise LoweringError(
                         f"{matrix.name} is not finite in a calibration example; "
                         "formats cannot be chosen"
                     )
-                seen[matrix] = max(seen[matrix], float(array.max()) / abs(matrix.scale))
+                seen[matrix] = max(seen[matrix], float(array.max()) / abs(scale))
     updated = {operation.destination for operation in kernel.operations if operation.update}
     widened = {
         matrix: magnitude * (1 if matrix.role in (Role.INPUT, Role.CONSTANT) else 2.0**headroom)

@@ -7,7 +7,7 @@ makes sense.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from siligrad.autodiff import Node
 from siligrad.isa import AuxMode, Gate
 from siligrad.program import Role
 
-__all__ = ["Kernel", "Matrix", "Operation", "Term", "View"]
+__all__ = ["Kernel", "Matrix", "Operation", "Reading", "Term", "View"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -128,6 +128,14 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """A result is what its matrix holds times `scale`, or the magnitude of that."""
+
+    scale: float
+    magnitude: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """A lowered function.
 
@@ -143,6 +151,8 @@ class Kernel:
         The matrix of each output of the graph.
     signs
         Matrices whose values must be +1 or -1.
+    readings
+        How a result is read from its matrix; one that takes an argument's place is not here.
     """
 
     matrices: tuple[Matrix, ...]
@@ -150,6 +160,7 @@ class Kernel:
     arguments: tuple[Matrix, ...]
     results: tuple[Matrix, ...]
     signs: frozenset[Matrix]
+    readings: Mapping[Matrix, Reading]
 
     @property
     def streamed(self) -> frozenset[Matrix]:

@@ -7,7 +7,6 @@ and autodiff derived: nothing here knows of layers, or of what is forward and wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +17,7 @@ from siligrad.compiler.algebra import (
     Impossible,
     OneSided,
     Rectified,
+    Signed,
     Stored,
     Sum,
     Uniform,
@@ -29,7 +29,7 @@ from siligrad.compiler.algebra import (
     rectify,
     scalar,
 )
-from siligrad.compiler.ir import Kernel, Matrix, Operation, Term, View
+from siligrad.compiler.ir import Kernel, Matrix, Operation, Reading, Term, View
 from siligrad.errors import SiligradError
 from siligrad.isa import AuxMode, Gate
 from siligrad.program import Role
@@ -83,6 +83,7 @@ class _Lowering:
         self._matrices: list[Matrix] = []
         self._operations: list[Operation] = []
         self._signs: set[Matrix] = set()
+        self._readings: dict[Matrix, Reading] = {}
         self._stored: dict[object, Value] = {}  # a core, and what it is once it lies in a memory
         self._arguments = [
             self._input(node, stays) for node, stays in zip(graph.inputs, resident, strict=True)
@@ -108,6 +109,7 @@ class _Lowering:
             tuple(self._arguments),
             tuple(results),
             frozenset(self._signs),
+            self._readings,
         )
         kernel.check()
         return kernel
@@ -141,7 +143,13 @@ class _Lowering:
             if isinstance(value.core, Uniform):
                 raise Impossible("it is a constant")
             if len(node.shape) not in (1, 2):
-                raise Impossible("it is a scalar; return the array that it is computed from")
+                raise Impossible(
+                    "it is a scalar, and the hardware sums rows only; return the array that it is "
+                    "computed from (a loss's margins or errors) and take the mean of what is read"
+                )
+            margin = isinstance(value.core, Rectified) and isinstance(value.core.inner, Signed)
+            if margin:
+                value = self._signed_margin(value)
             stored = self._store(value, node, Role.OUTPUT)
             assert isinstance(stored.core, Stored)
             view = stored.core.view
@@ -149,11 +157,30 @@ class _Lowering:
                 raise Impossible("it is an argument handed back; read the argument instead")
             if view.transposed:
                 raise Impossible("it is the transpose of a stored array; return it as it is")
-            if not math.isclose(stored.factor, view.matrix.scale, rel_tol=1e-12):
-                raise Impossible("it is a multiple of another array; return that one")
+            reading = Reading(stored.factor, magnitude=margin)
+            if self._readings.setdefault(view.matrix, reading) != reading:
+                raise Impossible(
+                    "it is a multiple, or the magnitude, of another result; return one of them and "
+                    "compute the other from it"
+                )
         except Impossible as reason:
             raise self._refusal(node, f"result {index} cannot be computed: {reason}") from None
         return view.matrix
+
+    def _signed_margin(self, value: Value) -> Value:
+        """Return the margin of a hinge times the targets: its magnitude is the margin.
+
+        That is what the hinge of the epilogue leaves, and the backward pass has computed it anyway.
+        """
+        core = value.core
+        assert isinstance(core, Rectified)
+        assert isinstance(core.inner, Signed)
+        if core.sign < 0:
+            raise Impossible("a hinge must be max(constant - target * output, 0)")
+        for other in self._values.values():
+            if isinstance(other.core, OneSided) and other.core.inner is core.inner.inner:
+                return Value(value.factor, other.core)
+        return Value(value.factor, OneSided(core.inner.sign, core.inner.inner))
 
     def _emit_updates(self) -> None:
         """Compute the results that take an argument's place, once nothing reads the old ones."""
