@@ -30,6 +30,10 @@ from siligrad.train import Bar, batches
 __all__ = ["IntegerEpoch", "IntegerRun", "classify", "train"]
 
 
+_STEPS_TO_JUDGE = 16
+"""Fewest steps after which weights that have not changed are taken for dead."""
+
+
 @dataclass(frozen=True, slots=True)
 class IntegerEpoch:
     """What one pass over the training data came to.
@@ -125,10 +129,10 @@ def train(
             number = len(history) + 1
             halvings = sum(1 for epoch in halve_after if epoch < number)
             device.reload(program.slowed(halvings) if halvings else program)
+            before = _weight_words(device)
             for k, chosen in enumerate(batches(count, batch * steps, seed, number)):
                 if k < start:
                     continue
-                before = _parameter_words(device) if k == per_epoch - 1 else {}
                 inputs = [_shaped(part[chosen], batch, steps) for part in data]
                 saturations += device.run(*inputs).saturations
                 advance(1, "")
@@ -136,7 +140,7 @@ def train(
                     if path is not None:
                         _save(path, device, run, history, k + 1, saturations)
                     raise KeyboardInterrupt
-            if start < per_epoch:
+            if (per_epoch - start) * steps >= _STEPS_TO_JUDGE:
                 _check_learning(device, before, number, saturations)
             score = None if evaluate is None else float(evaluate(device.read()[0]))
             counted = tuple(saturations.tolist())
@@ -192,8 +196,8 @@ def _shaped(examples: NDArray[Any], batch: int, steps: int) -> NDArray[Any]:
     return examples if steps == 1 else examples.reshape(steps, batch, *examples.shape[1:])
 
 
-def _parameter_words(device: Device) -> dict[str, NDArray[np.int32]]:
-    """Return the words of everything that the program updates, by name."""
+def _weight_words(device: Device) -> dict[str, NDArray[np.int32]]:
+    """Return the words of all matrices that the program updates, by name."""
     program = device.program
     n = program.geometry.array
     places = {
@@ -204,7 +208,9 @@ def _parameter_words(device: Device) -> dict[str, NDArray[np.int32]]:
     return {
         tensor.name: device.read_words(tensor.memory, tensor.base, tensor.words(n))
         for tensor in program.tensors
-        if tensor.role == Role.RESIDENT and (tensor.memory, tensor.base) in places
+        if tensor.role == Role.RESIDENT
+        and tensor.rows > 1
+        and (tensor.memory, tensor.base) in places
     }
 
 
@@ -214,12 +220,12 @@ def _check_learning(
     number: int,
     saturations: NDArray[np.int64],
 ) -> None:
-    """Raise if the last run of an epoch changed some parameters and left others as they were.
+    """Raise if an epoch changed some weights and left all of a matrix of others as they were.
 
-    An update is rounded stochastically, so a gradient that is not zero changes something. If errors
+    An update is rounded stochastically, so gradients that are not zero change something. If errors
     arrive at the last layer and nowhere else, the units between are dead for every example.
     """
-    after = _parameter_words(device)
+    after = _weight_words(device)
     stuck = [name for name, words in before.items() if np.array_equal(words, after[name])]
     if not stuck or len(stuck) == len(before):
         return
@@ -230,8 +236,8 @@ def _check_learning(
         for index in worst
     )
     raise TrainingError(
-        f"epoch {number}: {', '.join(stuck)} stopped learning: the last step changed none of their "
-        "words, so the units behind them are dead for every example. Saturated in this epoch: "
+        f"epoch {number}: {', '.join(stuck)} stopped learning: no step changed any of their words, "
+        "so the units behind them are dead for every example. Saturated in this epoch: "
         f"{counts or 'nothing'}. The learning rate is too high: begin with half of it, which is "
         "program.slowed(1)"
     )
