@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siligrad import tree
-from siligrad.autodiff import Graph, Node, simplify, trace
+from siligrad.autodiff import Graph, Node, trace
 from siligrad.checker import accumulator_bound, operand_limit
 from siligrad.compiler.formats import Formats, choose_formats
 from siligrad.compiler.ir import Kernel, Matrix, Operation
@@ -21,8 +22,13 @@ from siligrad.compiler.target import Target
 from siligrad.fixed import QFormat
 from siligrad.isa import Geometry, Memory
 from siligrad.program import Argument, Program, Role, Tensor
+from siligrad.quantize.calibration import Range, choose_ranges
+from siligrad.quantize.fake import see_through
 
 __all__ = ["compile"]
+
+_SAYS_NOTHING = 2.0**-6
+"""What starts smaller, a bias most often, does not tell where training takes it."""
 
 
 def compile(  # noqa: A001  the public name, sg.compile
@@ -32,6 +38,8 @@ def compile(  # noqa: A001  the public name, sg.compile
     donate: int | Sequence[int] = (),
     resident: int | Sequence[int] = (),
     calibration: Sequence[tuple[Any, ...]] = (),
+    method: str = "max",
+    percentile: float = 99.99,
     headroom: int = 1,
     formats: Mapping[str, QFormat] | None = None,
     round_factors: bool = False,
@@ -57,9 +65,14 @@ def compile(  # noqa: A001  the public name, sg.compile
     resident
         Arguments that stay in the device, but are not replaced.
     calibration
-        More examples of all arguments. The formats cover every value that occurs with any of them.
+        More examples of all arguments. The formats cover every value that occurs with any of them,
+        unless `method` says otherwise.
+    method, percentile
+        How a range is chosen from the values in the examples: ``max``, ``percentile`` (of the
+        values, %) or ``mse`` (:mod:`siligrad.quantize.calibration`). Inputs of a run are not
+        clipped by any of them.
     headroom
-        Bits kept free above the largest magnitude seen, for what is not an input of a run.
+        Bits kept free above the range chosen, for what is not an input of a run.
     formats
         Formats of arguments by name (``program.formats`` of another program), so that they agree.
     round_factors
@@ -85,7 +98,7 @@ def compile(  # noqa: A001  the public name, sg.compile
             raise LoweringError(
                 f"donate and resident are positions of arguments, 0 to {len(args) - 1}, not {index}"
             )
-    graph = simplify(trace(function, *args))
+    graph, declared = see_through(trace(function, *args))
     in_place = _match_donated(graph, donated)
     kernel = lower(
         graph,
@@ -97,13 +110,17 @@ def compile(  # noqa: A001  the public name, sg.compile
             f"{function.__name__} computes nothing: no product of matrices is left of it"
         )
     examples = [args, *calibration]
-    ranges, seen = _calibrate(graph, kernel, examples, headroom)
+    found = _calibrate(graph, kernel, examples, target, method, percentile)
+    seen = {matrix: each.seen for matrix, each in found.items()}
+    ranges = _widen(graph, kernel, found, examples, headroom, target)
+    ignored = _declare(ranges, found, declared, target)
     fixed = {
         matrix: formats[matrix.name].frac
         for matrix in kernel.arguments
         if formats is not None and matrix.name in formats
     }
     chosen = choose_formats(kernel, ranges, fixed, target, round_factors=round_factors)
+    chosen = replace(chosen, notes=chosen.notes + ignored)
     memories = choose_memories(kernel)
     order = order_operations(kernel, memories, chosen, target)
     layout = place(kernel, order, memories, target.array, steps)
@@ -209,9 +226,14 @@ def _match_donated(graph: Graph, donated: Sequence[int]) -> dict[int, int]:
 
 
 def _calibrate(
-    graph: Graph, kernel: Kernel, examples: Sequence[Sequence[Any]], headroom: int
-) -> tuple[dict[Matrix, float], dict[Matrix, float]]:
-    """Return the range to be covered, and the largest magnitude seen, of each matrix."""
+    graph: Graph,
+    kernel: Kernel,
+    examples: Sequence[Sequence[Any]],
+    target: Target,
+    method: str,
+    percentile: float,
+) -> dict[Matrix, Range]:
+    """Return the range that each matrix takes in the examples."""
     # Each matrix holds the values of some nodes, divided by a scale.
     holds: dict[Matrix, list[tuple[Node, float]]] = {
         matrix: [(matrix.node, matrix.scale)] if matrix.node is not None else []
@@ -220,35 +242,94 @@ def _calibrate(
     for matrix, output in zip(kernel.results, graph.outputs, strict=True):
         reading = kernel.readings.get(matrix)
         holds[matrix].append((output, matrix.scale if reading is None else reading.scale))
-    seen = dict.fromkeys(kernel.matrices, 0.0)
-    for example in examples:
-        leaves = []
-        for argument, value in zip(graph.arguments, example, strict=True):
-            flat, structure = tree.flatten(value)
-            if structure != argument.structure:
-                raise LoweringError(
-                    f"a calibration example has argument {argument.name} nested like {structure}, "
-                    f"not like {argument.structure}"
-                )
-            leaves += flat
-        values = graph.values(*leaves)
-        for matrix, nodes in holds.items():
-            for node, scale in nodes:
-                array = np.abs(np.asarray(values[node], dtype=np.float64))
-                if not np.isfinite(array).all():
-                    raise LoweringError(
-                        f"{matrix.name} is not finite in a calibration example; "
-                        "formats cannot be chosen"
-                    )
-                seen[matrix] = max(seen[matrix], float(array.max()) / abs(scale))
-    updated = {operation.destination for operation in kernel.operations if operation.update}
-    widened = {
-        matrix: magnitude * (1 if matrix.role in (Role.INPUT, Role.CONSTANT) else 2.0**headroom)
-        for matrix, magnitude in seen.items()
+
+    def observe() -> Iterator[tuple[Matrix, NDArray[np.float64]]]:
+        for example in examples:
+            values = graph.values(*_leaves(graph, example))
+            for matrix, nodes in holds.items():
+                for node, scale in nodes:
+                    array = np.asarray(values[node], dtype=np.float64)
+                    if not np.isfinite(array).all():
+                        raise LoweringError(
+                            f"{matrix.name} is not finite in a calibration example; "
+                            "formats cannot be chosen"
+                        )
+                    yield matrix, array / scale
+
+    operands = {
+        matrix
+        for operation in kernel.operations
+        for term in operation.terms
+        for matrix in ([term.b.matrix] if term.a is None else [term.a.matrix, term.b.matrix])
     }
-    for matrix in updated:  # a bias that starts at zero says nothing of where training takes it
-        widened[matrix] = max(widened[matrix], 1.0)
-    return widened, seen
+    widths = {
+        matrix: (target.word_bits, target.operand_bits if matrix in operands else target.word_bits)
+        for matrix, nodes in holds.items()
+        if nodes and matrix.role != Role.INPUT
+    }
+    found = choose_ranges(observe, widths, method, percentile)
+    return {matrix: found.get(matrix, Range(0.0, 0.0)) for matrix in kernel.matrices}
+
+
+def _leaves(graph: Graph, example: Sequence[Any]) -> list[Any]:
+    leaves = []
+    for argument, value in zip(graph.arguments, example, strict=True):
+        flat, structure = tree.flatten(value)
+        if structure != argument.structure:
+            raise LoweringError(
+                f"a calibration example has argument {argument.name} nested like {structure}, "
+                f"not like {argument.structure}"
+            )
+        leaves += flat
+    return leaves
+
+
+def _widen(
+    graph: Graph,
+    kernel: Kernel,
+    found: Mapping[Matrix, Range],
+    examples: Sequence[Sequence[Any]],
+    headroom: int,
+    target: Target,
+) -> dict[Matrix, float]:
+    """Return the range to be covered, with room for what the examples do not show."""
+    ranges = {
+        matrix: each.covered * (1 if matrix.role in (Role.INPUT, Role.CONSTANT) else 2.0**headroom)
+        for matrix, each in found.items()
+    }
+    starts = dict.fromkeys(kernel.arguments, 0.0)
+    for example in examples:
+        for matrix, leaf in zip(kernel.arguments, _leaves(graph, example), strict=True):
+            starts[matrix] = max(starts[matrix], float(np.abs(leaf).max()))
+    for matrix in {operation.destination for operation in kernel.operations if operation.update}:
+        # A bit of a word is cheap; where operands are narrower, only what is about zero gets it.
+        if target.dropped_bits == 0 or starts[matrix] < _SAYS_NOTHING:
+            ranges[matrix] = max(ranges[matrix], 1.0)
+    return ranges
+
+
+def _declare(
+    ranges: dict[Matrix, float],
+    found: Mapping[Matrix, Range],
+    declared: Mapping[Node, QFormat],
+    target: Target,
+) -> tuple[str, ...]:
+    """Give what is fake-quantized the range of its format; return a note for what has no word."""
+    left = dict(declared)
+    for matrix in found:
+        if matrix.node is None or matrix.node not in declared:
+            continue
+        chosen = declared[matrix.node]
+        left.pop(matrix.node, None)
+        word = QFormat(target.word_bits, chosen.frac + target.word_bits - chosen.bits)
+        ranges[matrix] = word.largest / abs(matrix.scale)
+        if matrix.role == Role.INPUT:  # it never clips
+            ranges[matrix] = max(ranges[matrix], found[matrix].seen)
+    return tuple(
+        f"{node.source or node.name}: fake_quantize to {chosen} has no effect: what it quantizes "
+        "is not held in a memory"
+        for node, chosen in left.items()
+    )
 
 
 def _limits(

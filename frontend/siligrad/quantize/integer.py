@@ -73,6 +73,7 @@ def train(
     halve_after: Sequence[int] = (),
     seed: int = 0,
     evaluate: Callable[[Any], float] | None = None,
+    observe: Callable[[Device], None] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> IntegerRun:
@@ -98,6 +99,8 @@ def train(
         Of the order of the examples and of stochastic rounding.
     evaluate
         Parameters, decoded, to a score of validation data; called after each epoch.
+    observe
+        Called after each run; it may read results from the device, and must not write.
     checkpoint
         A file that is written after every epoch and before an interruption.
     progress
@@ -135,6 +138,8 @@ def train(
                     continue
                 inputs = [_shaped(part[chosen], batch, steps) for part in data]
                 saturations += device.run(*inputs).saturations
+                if observe is not None:
+                    observe(device)
                 advance(1, "")
                 if interrupted():
                     if path is not None:
