@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import siligrad_cli.one_thread  # noqa: F401  # before anything imports numpy
 from siligrad.errors import SiligradError
-from siligrad_cli import compile, demo, disassemble, report, run, train  # noqa: A004  a command
+from siligrad_cli import bench, compile, demo, disassemble, report, run, train  # noqa: A004  a command
 
 __all__ = ["main"]
 
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     compile.add_parser(commands)
     disassemble.add_parser(commands)
     run.add_parser(commands)
+    bench.add_parser(commands)
     report.add_parser(commands)
     options = parser.parse_args(argv)
     try:
