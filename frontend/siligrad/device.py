@@ -259,9 +259,28 @@ class Device(ABC):
         They are the function's tuple, or a tuple of its one result. Of a run of several steps, what
         does not stay in the device has a new first axis: its value in each step.
         """
+        structure = self.program.result.structure
+        count = len(structure.children) if structure.kind is tuple else 1
+        return tuple(self.read_result(index) for index in range(count))
+
+    def read_result(self, index: int) -> Any:
+        """Return one of the results that :meth:`read` returns, by its position.
+
+        Raises
+        ------
+        DeviceError
+            If there is no such result.
+        """
         result = self.program.result
-        values = tree.unflatten(result.structure, [self._read_tensor(i) for i in result.tensors])
-        return values if isinstance(values, tuple) else (values,)
+        whole = result.structure
+        parts = whole.children if whole.kind is tuple else (whole,)
+        if not 0 <= index < len(parts):
+            raise DeviceError(
+                f"program {self.program.name!r} has results 0 to {len(parts) - 1}, not {index}"
+            )
+        first = sum(part.leaf_count for part in parts[:index])
+        tensors = result.tensors[first : first + parts[index].leaf_count]
+        return tree.unflatten(parts[index], [self._read_tensor(i) for i in tensors])
 
     def dump(self) -> dict[Memory, NDArray[np.int32]]:
         """Return every word of the three memories, shape ``(depth, N)`` each."""

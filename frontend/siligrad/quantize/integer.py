@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from siligrad import checkpoint as checkpoints
 from siligrad import image
-from siligrad.device import Device
+from siligrad.device import Device, Report
 from siligrad.errors import DataError, ShapeError, TrainingError
 from siligrad.isa import Memory
 from siligrad.program import Program, Role
@@ -73,7 +73,7 @@ def train(
     halve_after: Sequence[int] = (),
     seed: int = 0,
     evaluate: Callable[[Any], float] | None = None,
-    observe: Callable[[Device], None] | None = None,
+    observe: Callable[[Device, Report], None] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> IntegerRun:
@@ -100,7 +100,8 @@ def train(
     evaluate
         Parameters, decoded, to a score of validation data; called after each epoch.
     observe
-        Called after each run; it may read results from the device, and must not write.
+        Called with the device and its report after each run; it may read results, and must not
+        write.
     checkpoint
         A file that is written after every epoch and before an interruption.
     progress
@@ -137,9 +138,10 @@ def train(
                 if k < start:
                     continue
                 inputs = [_shaped(part[chosen], batch, steps) for part in data]
-                saturations += device.run(*inputs).saturations
+                report = device.run(*inputs)
+                saturations += report.saturations
                 if observe is not None:
-                    observe(device)
+                    observe(device, report)
                 advance(1, "")
                 if interrupted():
                     if path is not None:
@@ -147,14 +149,14 @@ def train(
                     raise KeyboardInterrupt
             if (per_epoch - start) * steps >= _STEPS_TO_JUDGE:
                 _check_learning(device, before, number, saturations)
-            score = None if evaluate is None else float(evaluate(device.read()[0]))
+            score = None if evaluate is None else float(evaluate(device.read_result(0)))
             counted = tuple(saturations.tolist())
             history.append(IntegerEpoch(number, halvings, counted, score))
             start, saturations = 0, np.zeros_like(saturations)
             if path is not None:
                 _save(path, device, run, history, 0, saturations)
             advance(0, f"epoch {number}" + ("" if score is None else f": score {score:.4f}"))
-    return IntegerRun(device.read()[0], tuple(history))
+    return IntegerRun(device.read_result(0), tuple(history))
 
 
 def classify(device: Device, inputs: NDArray[Any]) -> NDArray[np.float64]:
