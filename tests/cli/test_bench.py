@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from siligrad import device as devices
 from siligrad.isa import Loop, Memory
+from siligrad_cli.bench.channels import cases, layer_cycles
 from siligrad_cli.bench.cycles import CASES
 from siligrad_cli.bench.programs import Case, compile_all, compile_case
 from siligrad_cli.main import main
@@ -53,7 +54,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     capsys.readouterr()
     assert main(["bench", *arguments]) == 1
     *progress, error = capsys.readouterr().err.splitlines()
-    assert all(line.startswith(("opening", "running")) for line in progress)
+    assert all(line.startswith(("opening", "running", "training")) for line in progress)
     assert error.startswith("siligrad: ")
     return error.removeprefix("siligrad: ")
 
@@ -233,4 +234,83 @@ def test_a_device_that_is_not_here_is_refused(
     monkeypatch.setattr("siligrad_cli.bench.measure.device_class", lambda name: Late)
     assert refused(capsys, "cycles", "--device", "late") == (
         "device 'late' cannot be used here: the beads are missing"
+    )
+
+
+# --- half the channels
+
+
+def test_half_the_channels_take_a_quarter_of_the_layer_and_half_of_the_step() -> None:
+    whole, half = (compile_case(case).program for case in cases())
+    assert [case.layers for case in cases()] == [(784, 128, 128, 10), (784, 64, 64, 10)]
+    assert layer_cycles(half) / layer_cycles(whole) == pytest.approx(0.25, abs=0.005)
+    assert half.cycles <= 0.52 * whole.cycles
+
+
+def test_a_layer_is_its_three_products() -> None:
+    # 8 rows, 12 to 4 channels on 4 x 4. Forward 2 tiles of 12 and a bias of 2 cycles, backward
+    # 2 x 3 of 4, update 3 of 8.
+    case = Case((5, 12, 4, 3), array=4, batch=8, kind="step")
+    assert layer_cycles(compile_case(case).program) == 2 * (12 + 2) + 6 * 4 + 3 * 8
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels that take no time."""
+    monkeypatch.setattr("siligrad_cli.bench.channels.IMAGE", 20)
+    monkeypatch.setattr("siligrad_cli.bench.channels.HIDDEN", (16, 16))
+    monkeypatch.setattr("siligrad_cli.bench.channels.BATCH", 16)
+    monkeypatch.delenv("SILIGRAD_DATA", raising=False)
+
+
+FEW = ("channels", "--device", "reference", "--epochs", "2", "--seeds", "2")
+
+
+def test_cycles_and_accuracy_of_both_networks_are_reported(
+    few: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *FEW, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    whole, half = found["networks"]
+    assert (whole["network"], half["network"]) == ("20-16-16-10", "20-8-8-10")
+    for each in (whole, half):
+        assert each["cycles_measured"] == each["cycles_predicted"]
+    assert found["layer_ratio"] == half["layer_cycles"] / whole["layer_cycles"]
+    assert found["step_ratio"] == half["cycles_measured"] / whole["cycles_measured"] < 1
+    accuracy = found["accuracy"]
+    assert (accuracy["data"], accuracy["epochs"]) == ("optdigits", 2)
+    assert [each["network"] for each in accuracy["networks"]] == ["64-16-16-10", "64-8-8-10"]
+    for each in accuracy["networks"]:
+        assert len(each["each"]) == 2
+        assert each["integers"] == pytest.approx(sum(each["each"]) / 2)
+        assert 0.5 < each["integers"] <= 1  # ten classes: it has learned
+        assert each["integers"] == pytest.approx(each["floating"], abs=0.01)
+
+
+def test_the_table_says_that_mnist_is_missing(
+    few: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *FEW]) == 0
+    printed = capsys.readouterr()
+    assert "MNIST was not given (--data DIR): accuracy is that on optdigits" in printed.out
+    assert "accuracy on optdigits, 2 epochs on the host, mean of 2 seeds" in printed.out
+    assert re.search(r"^20-8-8-10 +\d+ +(\d+) +\1 +\d", printed.out, re.MULTILINE)
+    assert "training 64-8-8-10 on optdigits, seed 1" in printed.err
+
+
+def test_data_that_are_not_there_are_refused(
+    few: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "nowhere/mnist holds neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz"
+    assert refused(capsys, *FEW, "--data", "nowhere") == message
+    monkeypatch.setenv("SILIGRAD_DATA", "nowhere")
+    assert refused(capsys, *FEW) == message
+
+
+def test_a_late_device_is_found_by_this_bench_too(
+    few: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siligrad_cli.bench.measure.device_class", lambda name: Late)
+    assert refused(capsys, *FEW).startswith(
+        "20-16-16-10, step, batch 16, 8 x 8: the cycle counter is "
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from siligrad_cli.bench import cycles
+from siligrad_cli.bench import accuracy, channels, cycles, epoch
 
 __all__ = ["add_parser"]
 
@@ -24,3 +24,6 @@ def add_parser(commands: Any) -> None:
     )
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
     cycles.add_parser(benches)
+    channels.add_parser(benches)
+    accuracy.add_parser(benches)
+    epoch.add_parser(benches)
