@@ -5,5 +5,15 @@ from __future__ import annotations
 from siligrad.quantize.calibration import METHODS
 from siligrad.quantize.fake import fake_quantize
 from siligrad.quantize.integer import IntegerEpoch, IntegerRun, classify, train
+from siligrad.quantize.training import aware, post_training
 
-__all__ = ["METHODS", "IntegerEpoch", "IntegerRun", "classify", "fake_quantize", "train"]
+__all__ = [
+    "METHODS",
+    "IntegerEpoch",
+    "IntegerRun",
+    "aware",
+    "classify",
+    "fake_quantize",
+    "post_training",
+    "train",
+]
