@@ -7,6 +7,7 @@ and autodiff derived: nothing here knows of layers, or of what is forward and wh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -193,16 +194,15 @@ class _Lowering:
                 raise self._refusal(node, f"result {index} cannot be computed: {reason}") from None
             if total is not None:
                 updates[matrix] = total, node
+        others = {matrix: total.reads - {matrix} for matrix, (total, _) in updates.items()}
+        readers = Counter(matrix for reads in others.values() for matrix in reads)
         while updates:
-            free = [
-                m
-                for m in updates
-                if not any(m in t.reads for o, (t, _) in updates.items() if o is not m)
-            ]
-            matrix = next(iter(free or updates))
+            free = next((matrix for matrix in updates if not readers[matrix]), None)
+            matrix = next(iter(updates)) if free is None else free
             total, node = updates.pop(matrix)
+            readers.subtract(others[matrix])
             try:
-                if not free:
+                if free is None:
                     raise Impossible("it and another are each computed from the other's old values")
                 self._emit(matrix, total, Gate.NONE, node, update=True)
             except Impossible as reason:
