@@ -240,8 +240,9 @@ def test_a_network_that_does_not_fit_says_what_would() -> None:
         y,
         donate=0,
         target=sg.Target(array=8, w_depth=256),
-        match="memory W is 112 words a bank over: the program needs 368, the target has 256. Use a "
-        "smaller batch or fewer channels, or a target with w_depth=512",
+        match=r"memory W is 112 words a bank over: the program needs 368, the target has 256. "
+        r"Most is taken by params\[0\]\[0\] \(64 x 32, 256 words\), .*"
+        r"What would fit: fewer channels, or a target with w_depth=512",
     )
     refused(
         step,
@@ -251,6 +252,42 @@ def test_a_network_that_does_not_fit_says_what_would() -> None:
         donate=0,
         target=sg.Target(program_depth=8),
         match="the program takes 23 lines, but the program memory has 8",
+    )
+
+
+def test_the_batch_and_the_steps_that_would_fit_do() -> None:
+    tight = sg.Target(array=8, x_depth=256)
+    params = parameters(64, 32, 10)
+    refused(
+        step,
+        params,
+        *batch(64, 64, 10),
+        donate=0,
+        target=tight,
+        match="memory X is 512 words a bank over.*What would fit: a batch of 16 instead of 64, "
+        "or a target with x_depth=1024",
+    )
+    sg.compile(step, params, *batch(16, 64, 10), donate=0, target=tight)
+    # An input of a step takes 128 words of X, and what is computed from it 64.
+    deep = sg.Target(array=8, x_depth=1024)
+    refused(
+        step,
+        params,
+        *batch(16, 64, 10),
+        donate=0,
+        steps=20,
+        target=deep,
+        match="memory X is 1600 words a bank over.*What would fit: 7 steps instead of 20",
+    )
+    assert sg.compile(step, params, *batch(16, 64, 10), donate=0, steps=7, target=deep).cycles
+    refused(
+        step,
+        params,
+        *batch(16, 64, 10),
+        donate=0,
+        steps=9000,
+        target=sg.Target(array=8),
+        match="the target has 65536.*What would fit: 511 steps instead of 9000$",
     )
 
 

@@ -20,7 +20,7 @@ from siligrad.compiler.place import Layout, place
 from siligrad.compiler.schedule import assemble, order_operations, schedule
 from siligrad.compiler.target import Target
 from siligrad.fixed import QFormat
-from siligrad.isa import Geometry, Memory
+from siligrad.isa import Geometry
 from siligrad.program import Argument, Program, Role, Tensor
 from siligrad.quantize.calibration import Range, choose_ranges
 from siligrad.quantize.fake import see_through
@@ -142,10 +142,8 @@ def _build(
     target: Target,
 ) -> Program:
     instructions = [assemble(operation, layout, formats, target) for operation in order]
-    geometry = target.geometry(
-        {memory: layout.words(memory, target.array) for memory in Memory},
-        sum(instruction.lines for instruction in instructions),
-    )
+    lines = sum(instruction.lines for instruction in instructions)
+    geometry = target.geometry(layout, lines)
 
     kept = [matrix for matrix in kernel.matrices if matrix in layout.bases]
     index = {matrix: position for position, matrix in enumerate(kept)}

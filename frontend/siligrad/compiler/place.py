@@ -55,6 +55,35 @@ class Layout:
             default=array,
         )
 
+    def largest(self, memory: Memory, array: int) -> str:
+        """Return the names and words of the matrices that take most of `memory`."""
+        here = [matrix for matrix in self.bases if self.memories[matrix] == memory]
+        here.sort(key=lambda matrix: -self._words_in_all(matrix, array))
+        return ", ".join(
+            f"{matrix.name} ({matrix.rows} x {matrix.columns}, {self._words_in_all(matrix, array)} "
+            "words)"
+            for matrix in here[:3]
+        )
+
+    def remedies(self, memory: Memory, depth: int, array: int) -> list[str]:
+        """Return what would let the matrices fit `depth` words of `memory`, as far as is known."""
+        result = []
+        here = [matrix for matrix in self.bases if self.memories[matrix] == memory]
+        moving = sum(words_of(matrix, array) for matrix in here if matrix in self.moving)
+        others = self.words(memory, array) - self.loop.steps * moving
+        if self.loop.steps > 1 and moving and (depth - others) // moving >= 1:
+            result.append(f"{(depth - others) // moving} steps instead of {self.loop.steps}")
+        batch = next((m.rows for m in self.bases if m.role == Role.INPUT and m.rows > 1), 0)
+        fixed = sum(words_of(matrix, array) for matrix in here if matrix.rows != batch)
+        scaled = self.words(memory, array) - fixed
+        rows = (depth - fixed) * -(-batch // array) // scaled if scaled > 0 else 0
+        if rows >= 1:
+            result.append(f"a batch of {rows * array} instead of {batch}")
+        return result or ["fewer channels"]
+
+    def _words_in_all(self, matrix: Matrix, array: int) -> int:
+        return words_of(matrix, array) * (self.loop.steps if matrix in self.moving else 1)
+
 
 def place(
     kernel: Kernel,

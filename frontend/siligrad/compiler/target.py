@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from siligrad.compiler.place import CapacityError
-from siligrad.isa import Geometry, Memory, Rounding
+from siligrad.compiler.place import CapacityError, Layout
+from siligrad.isa import ADDRESS_BITS, Geometry, Memory, Rounding
 
 __all__ = ["Target"]
 
@@ -58,24 +57,38 @@ class Target:
         """Low bits of a word that an operand of the array is rounded by."""
         return self.word_bits - self.operand_bits
 
-    def geometry(self, words: Mapping[Memory, int], lines: int) -> Geometry:
-        """Return the geometry for a program of `words` in each bank and `lines` of program.
+    def geometry(self, layout: Layout, lines: int) -> Geometry:
+        """Return the geometry for a program whose matrices lie as in `layout`.
+
+        Parameters
+        ----------
+        layout
+            Says how many words of each memory are needed.
+        lines
+            Of program.
 
         Raises
         ------
         CapacityError
-            If it does not fit; the message says which memory, and how many words over.
+            If it does not fit; the message says which memory, how many words over, what takes
+            most, and what would fit.
         """
         depths = {}
         for memory, name in _DEPTH_NAMES.items():
+            words = layout.words(memory, self.array)
+            most = 1 << ADDRESS_BITS
             depth = getattr(self, name)
             if depth is None:
-                depth = max(256, _power_of_two(words[memory]))
-            if words[memory] > depth:
+                depth = min(max(256, _power_of_two(words)), most)
+            if words > depth:
+                remedies = layout.remedies(memory, depth, self.array)
+                if words <= most:
+                    remedies.append(f"a target with {name}={_power_of_two(words)}")
                 raise CapacityError(
-                    f"memory {memory.name} is {words[memory] - depth} words a bank over: the "
-                    f"program needs {words[memory]}, the target has {depth}. Use a smaller batch "
-                    f"or fewer channels, or a target with {name}={_power_of_two(words[memory])}"
+                    f"memory {memory.name} is {words - depth} words a bank over: the program needs "
+                    f"{words}, the target has {depth}. Most is taken by "
+                    f"{layout.largest(memory, self.array)}. "
+                    f"What would fit: {', or '.join(remedies)}"
                 )
             depths[name] = depth
         program_depth = self.program_depth or max(64, _power_of_two(lines))
