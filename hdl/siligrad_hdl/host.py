@@ -118,14 +118,20 @@ class HostInterface(wiring.Component):
         write = Signal()
         address = Signal(HOST_ADDRESS_BITS)
         write_data = Signal(32)
+        starts = Signal()  # the request is a start: decoded early, since so much hangs on it
         acknowledge = Signal()
         waiting = Signal(range(self.read_latency + 2))
         idle = ~acknowledge & (waiting == 0)
         m.d.comb += self.host.acknowledge.eq(acknowledge)
-        m.d.sync += [act.eq(0), acknowledge.eq(0)]
+        m.d.sync += [act.eq(0), starts.eq(0), acknowledge.eq(0)]
         with m.If(self.host.strobe & idle):
             m.d.sync += [
                 act.eq(1),
+                starts.eq(
+                    self.host.write
+                    & (self.host.address == Region.REGISTERS.base + Register.CONTROL)
+                    & self.host.write_data[0]
+                ),
                 write.eq(self.host.write),
                 address.eq(self.host.address),
                 write_data.eq(self.host.write_data),
@@ -184,7 +190,7 @@ class HostInterface(wiring.Component):
         m.d.comb += [
             self.entry.eq(entry),
             self.steps.eq(steps),
-            self.start.eq(writes & is_register & (register == Register.CONTROL) & write_data[0]),
+            self.start.eq(starts & ~self.busy),
             self.lfsr_load_state.eq(write_data),
         ]
         with m.If(self.start):
