@@ -131,22 +131,33 @@ def order_operations(
             e_depth=depth[Memory.E],
         )
     )
-    before = _dependences(kernel.operations)
-    waiting = list(kernel.operations)
+    needs = _dependences(kernel.operations)
+    users: dict[Operation, list[Operation]] = {operation: [] for operation in needs}
+    for operation, before in needs.items():
+        for other in before:
+            users[other].append(operation)
+    # What is placed makes nobody wait less: a start found earlier is a bound of the one to come.
+    bounds = dict.fromkeys(needs, 0)
     order: list[Operation] = []
-    while waiting:
-        done = set(order)
-        ready = [operation for operation in waiting if before[operation] <= done]
-        starts = {o: timeline.earliest(instructions[o]).cycle for o in ready}
-        best = min(ready, key=lambda o: starts[o])
-        timeline.place(instructions[best], starts[best])
+    while needs:
+        best, start = None, 0
+        for operation, before in needs.items():
+            if before or (best is not None and max(bounds[operation], timeline.ready) >= start):
+                continue
+            bounds[operation] = timeline.earliest(instructions[operation]).cycle
+            if best is None or bounds[operation] < start:
+                best, start = operation, bounds[operation]
+        assert best is not None
+        timeline.place(instructions[best], start)
         order.append(best)
-        waiting.remove(best)
+        del needs[best]
+        for operation in users[best]:
+            needs[operation].discard(best)
     return order
 
 
 def _dependences(operations: Sequence[Operation]) -> dict[Operation, set[Operation]]:
-    """Return, for each operation, those that must run before it."""
+    """Return, for each operation in order, those that must run before it."""
     before: dict[Operation, set[Operation]] = {}
     writers: dict[Matrix, Operation] = {}
     readers: dict[Matrix, list[Operation]] = {}
