@@ -118,7 +118,10 @@ class HostInterface(wiring.Component):
         write = Signal()
         address = Signal(HOST_ADDRESS_BITS)
         write_data = Signal(32)
-        starts = Signal()  # the request is a start: decoded early, since so much hangs on it
+        # Decoded early, since so much hangs on them: the request is a start; is of a register.
+        starts = Signal()
+        is_register = Signal()
+        register_bits = int(max(Register)).bit_length()
         acknowledge = Signal()
         waiting = Signal(range(self.read_latency + 2))
         idle = ~acknowledge & (waiting == 0)
@@ -131,6 +134,9 @@ class HostInterface(wiring.Component):
                     self.host.write
                     & (self.host.address == Region.REGISTERS.base + Register.CONTROL)
                     & self.host.write_data[0]
+                ),
+                is_register.eq(
+                    self.host.address[register_bits:] == Region.REGISTERS.base >> register_bits
                 ),
                 write.eq(self.host.write),
                 address.eq(self.host.address),
@@ -149,9 +155,7 @@ class HostInterface(wiring.Component):
         in_region = {item: Signal(name=f"in_{item.name.lower()}") for item in Region}
         for item, chosen in in_region.items():
             m.d.comb += chosen.eq(region == item)
-        register_bits = int(max(Register)).bit_length()
         register = word[:register_bits]
-        is_register = in_region[Region.REGISTERS] & (word[register_bits:] == 0)
         bank = word[: bank_bits(n)]
         bank_address = word[bank_bits(n) :]
         line = word[2:]
