@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -267,18 +267,24 @@ class HostInterface(wiring.Component):
             exists[memory] = (bank < n) & (bank_address < geometry.depth(memory))
             m.d.comb += self.request_write[memory].eq(writes & in_region[item] & exists[memory])
 
-        # The answer. It is taken over in every cycle and right in the one of the acknowledgement.
+        # The answer. It is taken over in every cycle and right in the one of the acknowledgement,
+        # long after what is chosen here.
+        answers: list[tuple[Value, Value]] = [
+            (is_register, register_data),
+            (in_region[Region.PROGRAM] & line_exists & allowed, line_data),
+            (
+                in_region[Region.SATURATIONS] & (word < self.instructions) & allowed,
+                self.instruction_data,
+            ),
+        ]
+        for memory, item in _REGIONS.items():
+            answers.append((in_region[item] & exists[memory] & allowed, self.request_data[memory]))
         read_data = Signal(32)
         m.d.comb += self.host.read_data.eq(read_data)
         m.d.sync += read_data.eq(0)
-        with m.If(is_register):
-            m.d.sync += read_data.eq(register_data)
-        with m.If(allowed):
-            with m.If(in_region[Region.PROGRAM] & line_exists):
-                m.d.sync += read_data.eq(line_data)
-            with m.If(in_region[Region.SATURATIONS] & (word < self.instructions)):
-                m.d.sync += read_data.eq(self.instruction_data)
-            for memory, item in _REGIONS.items():
-                with m.If(in_region[item] & exists[memory]):
-                    m.d.sync += read_data.eq(self.request_data[memory])
+        for number, (condition, answer) in enumerate(answers):
+            chosen = Signal(name=f"answers_{number}")
+            m.d.sync += chosen.eq(condition)
+            with m.If(chosen):
+                m.d.sync += read_data.eq(answer)
         return m
