@@ -149,6 +149,8 @@ def add(left: Value, right: Value) -> Value:
         return left
     if left.factor == 0:
         return right
+    if left.core is right.core:
+        return Value(left.factor + right.factor, left.core)
     if isinstance(left.core, Uniform) and isinstance(right.core, Uniform):
         return scalar(left.factor + right.factor)
     if isinstance(left.core, Uniform):

@@ -158,7 +158,8 @@ class _Lowering:
                 raise Impossible("it is an argument handed back; read the argument instead")
             if view.transposed:
                 raise Impossible("it is the transpose of a stored array; return it as it is")
-            reading = Reading(stored.factor, magnitude=margin)
+            scale = abs(stored.factor) if margin else stored.factor
+            reading = Reading(scale, magnitude=margin)
             if self._readings.setdefault(view.matrix, reading) != reading:
                 raise Impossible(
                     "it is a multiple, or the magnitude, of another result; return one of them and "
