@@ -52,7 +52,7 @@ class Recipe:
     layers: tuple[int, ...]
     epochs: int = 30
     rate: float = 2.0**-5
-    halve_after: tuple[int, ...] = (18, 25)
+    halve_after: tuple[int, ...] = (15, 21, 26)
 
     @property
     def network(self) -> str:
