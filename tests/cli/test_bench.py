@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy
@@ -17,6 +19,7 @@ from siligrad_cli.bench.programs import Case, compile_all, compile_case
 from siligrad_cli.main import main
 from siligrad_sim.reference import ReferenceDevice
 
+PAGE = Path(__file__).parents[2] / "docs/benchmarks/cycles.md"
 AD08 = (64, 72, 72, 8, 72, 72, 64)
 KEYS = {
     "network",
@@ -314,3 +317,60 @@ def test_a_late_device_is_found_by_this_bench_too(
     assert refused(capsys, *FEW).startswith(
         "20-16-16-10, step, batch 16, 8 x 8: the cycle counter is "
     )
+
+
+# --- the page
+
+
+def shown(command: str) -> Iterator[str]:
+    """The lines that docs/benchmarks/cycles.md shows after a command, up to an empty one."""
+    lines = iter(PAGE.read_text(encoding="utf-8").splitlines())
+    for line in lines:
+        if line.startswith(f"$ {command}"):
+            break
+    for line in lines:
+        if not line:
+            return
+        yield line
+
+
+def test_the_page_shows_the_cycles_that_are_promised_today(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["bench", "cycles", "--device", "reference"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    found = list(shown("siligrad bench cycles"))
+    assert len(found) == 1 + len(CASES)
+    assert printed[: len(found)] == found
+
+
+def test_the_page_shows_what_half_the_channels_take() -> None:
+    _, _, whole, half, ratio = shown("siligrad bench channels")
+    for line, case in zip((whole, half), cases(), strict=True):
+        program = compile_case(case).program
+        name, layer, predicted, measured, _ = line.split()
+        assert name == case.network
+        assert int(layer) == layer_cycles(program)
+        assert int(predicted) == int(measured) == program.cycles
+    layer_ratio, step_ratio = map(float, ratio.split()[-2:])
+    assert layer_ratio == pytest.approx(int(half.split()[1]) / int(whole.split()[1]), abs=5e-4)
+    assert step_ratio == pytest.approx(int(half.split()[3]) / int(whole.split()[3]), abs=5e-4)
+
+
+def test_the_readme_shows_cycles_that_are_promised_today() -> None:
+    text = (PAGE.parents[2] / "README.md").read_text(encoding="utf-8")
+    row = re.compile(
+        r"^\| ([-\d]+), (?:a training )?(inference|step) \| (\d+) × \d+ \| (\d+) "
+        r"\| ([\d,]+) \| ([\d.]+) % \|$",
+        re.MULTILINE,
+    )
+    found = row.findall(text)
+    assert len(found) == 5
+    promised = {
+        (case.network, case.kind, case.array, case.batch): compile_case(case).program
+        for case in CASES
+    }
+    for network, kind, array, batch, cycles, share in found:
+        program = promised[network, kind, int(array), int(batch)]
+        assert int(cycles.replace(",", "")) == program.cycles
+        assert float(share) == pytest.approx(100 * program.utilisation, abs=0.051)
