@@ -133,7 +133,7 @@ def train(
             number = len(history) + 1
             halvings = sum(1 for epoch in halve_after if epoch < number)
             device.reload(program.slowed(halvings) if halvings else program)
-            before = _weight_words(device)
+            before = _updated_words(device)
             for k, chosen in enumerate(batches(count, batch * steps, seed, number)):
                 if k < start:
                     continue
@@ -203,8 +203,8 @@ def _shaped(examples: NDArray[Any], batch: int, steps: int) -> NDArray[Any]:
     return examples if steps == 1 else examples.reshape(steps, batch, *examples.shape[1:])
 
 
-def _weight_words(device: Device) -> dict[str, NDArray[np.int32]]:
-    """Return the words of all matrices that the program updates, by name."""
+def _updated_words(device: Device) -> dict[str, NDArray[np.int32]]:
+    """Return the words of everything that the program updates, by name."""
     program = device.program
     n = program.geometry.array
     places = {
@@ -215,9 +215,7 @@ def _weight_words(device: Device) -> dict[str, NDArray[np.int32]]:
     return {
         tensor.name: device.read_words(tensor.memory, tensor.base, tensor.words(n))
         for tensor in program.tensors
-        if tensor.role == Role.RESIDENT
-        and tensor.rows > 1
-        and (tensor.memory, tensor.base) in places
+        if tensor.role == Role.RESIDENT and (tensor.memory, tensor.base) in places
     }
 
 
@@ -227,16 +225,19 @@ def _check_learning(
     number: int,
     saturations: NDArray[np.int64],
 ) -> None:
-    """Raise if an epoch changed some weights and left all of a matrix of others as they were.
+    """Raise if an epoch changed some parameters and left all of a matrix of weights as they were.
 
     An update is rounded stochastically, so gradients that are not zero change something. If errors
-    arrive at the last layer and nowhere else, the units between are dead for every example.
+    arrive at the last layer (its bias, at least) and not at some weights, the units next to these
+    are dead for every example. Where nothing changed at all, there are no errors left.
     """
-    after = _weight_words(device)
-    stuck = [name for name, words in before.items() if np.array_equal(words, after[name])]
-    if not stuck or len(stuck) == len(before):
-        return
+    after = _updated_words(device)
     program = device.program
+    still = [name for name, words in before.items() if np.array_equal(words, after[name])]
+    vectors = {tensor.name for tensor in program.tensors if tensor.rows == 1}
+    stuck = [name for name in still if name not in vectors]
+    if not stuck or len(still) == len(before):
+        return
     worst = sorted(np.flatnonzero(saturations), key=lambda index: -saturations[index])[:3]
     counts = "; ".join(
         f"{saturations[index]} elements of instruction {index} ({program.sources[index]})"
@@ -244,7 +245,7 @@ def _check_learning(
     )
     raise TrainingError(
         f"epoch {number}: {', '.join(stuck)} stopped learning: no step changed any of their words, "
-        "so the units behind them are dead for every example. Saturated in this epoch: "
+        "so the units next to them are dead for every example. Saturated in this epoch: "
         f"{counts or 'nothing'}. The learning rate is too high: begin with half of it, which is "
         "program.slowed(1)"
     )
