@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,78 @@ def test_no_product_code_imports_test_code() -> None:
         if top_level(module) in forbidden
     ]
     assert not found, "\n".join(found)
+
+
+def module_name(path: Path) -> str:
+    folder, package = next(
+        (folder, package) for package, folder in PACKAGES.items() if path.is_relative_to(folder)
+    )
+    parts = [package, *path.relative_to(folder).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Which of our modules each of them imports, at whatever place in the file."""
+    paths = {module_name(path): path for package in PACKAGES for path in modules(package)}
+    graph: dict[str, set[str]] = {}
+    for importer, path in paths.items():
+        imported = set()
+        for _, module, name in imports(path):
+            whole = f"{module}.{name}"
+            imported.add(whole if whole in paths else module)
+        graph[importer] = (imported & set(paths)) - {importer}
+    return graph
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    # An import inside of a function counts: it hides a circle and does not open it.
+    try:
+        tuple(TopologicalSorter(import_graph()).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+
+
+def drawn_as(module: str) -> str:
+    """The box of the picture that a module is part of."""
+    package, *rest = module.split(".")
+    if package == "siligrad":  # autodiff and compiler are a box each, everything else is its module
+        return ".".join([package, *(rest[:1] if rest[0] in ("autodiff", "compiler") else rest)])
+    if package == "siligrad_cli":
+        return package if rest == ["main"] else f"{package}.{rest[0]}"
+    folders = [part for part in rest[:1] if part == "benches"]
+    return ".".join([package, *folders])
+
+
+def drawn_imports() -> str:
+    """The imports between those boxes for graphviz; those that follow from others are left out."""
+    above: dict[str, set[str]] = {}
+    for importer, imported in import_graph().items():
+        if importer not in PACKAGES:  # a package's own list of names is drawn as its modules
+            here = above.setdefault(drawn_as(importer), set())
+            here |= {drawn_as(module) for module in imported if module not in PACKAGES}
+            here.discard(drawn_as(importer))
+
+    def reached(box: str) -> set[str]:
+        return above.get(box, set()).union(*(reached(each) for each in above.get(box, ())))
+
+    lines = ["digraph imports {", "  rankdir=BT;", "  node [shape=box, fontname=Helvetica];"]
+    for package in PACKAGES:
+        members = sorted(box for box in above if box.split(".")[0] == package)
+        lines.append(f"  subgraph cluster_{package} {{ label={package}; fontname=Helvetica;")
+        lines += [f'    "{box}" [label="{box.split(".")[-1]}"];' for box in members]
+        lines.append("  }")
+    for box in sorted(above):
+        indirect = set().union(*(reached(each) for each in above[box]))
+        lines += [f'  "{box}" -> "{each}";' for each in sorted(above[box] - indirect)]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def test_the_picture_of_the_imports_is_that_of_today(request: pytest.FixtureRequest) -> None:
+    # docs/pictures/imports.svg is drawn from it: dot -Tsvg imports.dot -o imports.svg
+    committed = ROOT / "docs" / "pictures" / "imports.dot"
+    if request.config.getoption("--update-golden"):
+        committed.write_text(drawn_imports(), encoding="utf-8")
+    assert committed.read_text(encoding="utf-8") == drawn_imports()
 
 
 def test_every_third_party_import_is_a_declared_dependency() -> None:

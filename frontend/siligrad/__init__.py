@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import siligrad.numpy  # noqa: F401  # gives traced values their operators
 from siligrad.autodiff import (
     check_grads,
     grad,
@@ -18,6 +19,7 @@ from siligrad.autodiff import (
     simplify,
     static,
     stop_gradient,
+    to_svg,
     trace,
     value_and_grad,
     vjp,
@@ -57,6 +59,7 @@ __all__ = [
     "simplify",
     "static",
     "stop_gradient",
+    "to_svg",
     "trace",
     "value_and_grad",
     "vjp",

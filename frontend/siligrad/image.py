@@ -11,20 +11,38 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siligrad import tree
 from siligrad.errors import SiligradError
-from siligrad.files import replacing
 from siligrad.fixed import QFormat
-from siligrad.isa import LINE_BITS, Geometry, Loop, Memory, decode_program, encode_program
-from siligrad.program import Argument, Program, Role, Tensor
+from siligrad.isa import (
+    LINE_BITS,
+    Geometry,
+    Instruction,
+    Loop,
+    Memory,
+    decode_program,
+    encode_program,
+)
+from siligrad.tensor import Argument, Role, Tensor
 
-__all__ = ["IMAGE_VERSION", "ImageError", "MAGIC", "from_bytes", "load", "save", "to_bytes"]
+__all__ = [
+    "Contents",
+    "IMAGE_VERSION",
+    "ImageError",
+    "MAGIC",
+    "from_bytes",
+    "read",
+    "refusing",
+    "to_bytes",
+]
 
 MAGIC = b"SILIGRAD"
 IMAGE_VERSION = 2
@@ -45,8 +63,37 @@ class ImageError(SiligradError, ValueError):
     """A file is not an image of a program that can be run here."""
 
 
-def to_bytes(program: Program) -> bytes:
-    """Return the image of `program`; the same program gives the same bytes."""
+class Contents(Protocol):
+    """What an image is made of; :class:`siligrad.program.Program` documents it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def geometry(self) -> Geometry: ...
+    @property
+    def instructions(self) -> tuple[Instruction, ...]: ...
+    @property
+    def tensors(self) -> tuple[Tensor, ...]: ...
+    @property
+    def arguments(self) -> tuple[Argument, ...]: ...
+    @property
+    def result(self) -> Argument: ...
+    @property
+    def initial(self) -> Mapping[int, NDArray[np.int32]]: ...
+    @property
+    def macs(self) -> tuple[int, ...]: ...
+    @property
+    def sources(self) -> tuple[str, ...]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def loop(self) -> Loop: ...
+    @property
+    def cycles(self) -> int: ...
+
+
+def to_bytes(program: Contents) -> bytes:
+    """Return the image of a program; the same program gives the same bytes."""
     n = program.geometry.array
     lines = b"".join(
         line.to_bytes(_LINE_BYTES, "little") for line in encode_program(program.instructions)
@@ -115,16 +162,11 @@ def to_bytes(program: Program) -> bytes:
     return bytes(header + body)
 
 
-def from_bytes(blob: bytes, where: str = "image") -> Program:
-    """Return the program in `blob`.
-
-    Raises
-    ------
-    ImageError
-        If it is damaged, foreign, or of another version; the message begins with `where`.
-    """
+@contextmanager
+def refusing(where: str) -> Iterator[None]:
+    """Turn whatever is wrong with an image into an :class:`ImageError` that begins with `where`."""
     try:
-        return _from_bytes(blob)
+        yield
     except ImageError as error:
         raise ImageError(f"{where}: {error}") from None
     except SiligradError as error:
@@ -133,7 +175,11 @@ def from_bytes(blob: bytes, where: str = "image") -> Program:
         raise ImageError(f"{where}: its contents contradict each other ({error!r})") from error
 
 
-def _from_bytes(blob: bytes) -> Program:
+def from_bytes(blob: bytes) -> tuple[dict[str, Any], int]:
+    """Return the fields of the program in `blob`, and the cycles of a run that it promises.
+
+    To be called inside :func:`refusing`: what is wrong with the bytes may raise anything.
+    """
     if blob[: len(MAGIC)] != MAGIC:
         raise ImageError("not a siligrad image (it does not begin with SILIGRAD)")
     if len(blob) < _HEADER.size:
@@ -207,37 +253,30 @@ def _from_bytes(blob: bytes) -> Program:
             count = tensor.words(array) * array
             words = np.frombuffer(parts["data"], dtype="<i2", count=count, offset=data_at)
             initial[index] = tensor.unpack(words.astype(np.int32).reshape(-1, array), array)
-    program = Program(
-        name=str(metadata["name"]),
-        geometry=geometry,
-        instructions=tuple(decode_program(lines)),
-        tensors=tuple(tensors),
-        arguments=tuple(_argument_from_json(item, len(tensors)) for item in metadata["arguments"]),
-        result=_argument_from_json(metadata["result"], len(tensors)),
-        initial=initial,
-        macs=tuple(int(count) for count in metadata["macs"]),
-        sources=tuple(str(source) for source in metadata["sources"]),
-        notes=tuple(str(note) for note in metadata["notes"]),
-        loop=Loop(*values[24:28]),
-    )
-    if program.cycles != cycles:
-        raise ImageError(f"promises {cycles} cycles, but its instructions take {program.cycles}")
-    return program
+    arguments = [_argument_from_json(item, len(tensors)) for item in metadata["arguments"]]
+    fields = {
+        "name": str(metadata["name"]),
+        "geometry": geometry,
+        "instructions": tuple(decode_program(lines)),
+        "tensors": tuple(tensors),
+        "arguments": tuple(arguments),
+        "result": _argument_from_json(metadata["result"], len(tensors)),
+        "initial": initial,
+        "macs": tuple(int(count) for count in metadata["macs"]),
+        "sources": tuple(str(source) for source in metadata["sources"]),
+        "notes": tuple(str(note) for note in metadata["notes"]),
+        "loop": Loop(*values[24:28]),
+    }
+    return fields, cycles
 
 
-def save(program: Program, path: str | Path) -> None:
-    """Write the image of `program` to `path`: beside it first, then renamed into place."""
-    with replacing(path) as beside:
-        beside.write_bytes(to_bytes(program))
-
-
-def load(path: str | Path) -> Program:
-    """Read the image at `path`.
+def read(path: str | Path) -> bytes:
+    """Return what is in the file at `path`.
 
     Raises
     ------
     ImageError
-        If it cannot be read, or is no image.
+        If it cannot be read, or is too large for an image.
     """
     path = Path(path)
     try:
@@ -245,10 +284,9 @@ def load(path: str | Path) -> Program:
         if size > SIZE_MAX:
             raise ImageError(f"{path}: {size} bytes; an image has at most {SIZE_MAX}")
         with path.open("rb") as file:
-            blob = file.read(SIZE_MAX + 1)
+            return file.read(SIZE_MAX + 1)
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}") from None
-    return from_bytes(blob, str(path))
 
 
 def _argument_to_json(argument: Argument) -> dict[str, Any]:

@@ -533,7 +533,5 @@ def einsum(subscripts: str, *operands: Array) -> Array:
 
 # --- traced values
 
-NAMESAKES: dict[str, Any] = {name: globals()[name] for name in __all__} | {"linalg.norm": _norm}
-"""What numpy's own functions become when they are given a traced value, by their names."""
-
-attach(NAMESAKES)
+# What numpy's own functions become when they are given a traced value, by their names.
+attach({name: globals()[name] for name in __all__} | {"linalg.norm": _norm})

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siligrad import image, tree
+from siligrad import tree
 from siligrad.device import Device, DeviceError, DeviceUnavailable, Report, device_class
 from siligrad.errors import DataError
 from siligrad.isa import Memory
@@ -269,7 +269,7 @@ class State:
 
 
 def _crc(program: Program) -> int:
-    return zlib.crc32(image.to_bytes(program))
+    return zlib.crc32(program.to_bytes())
 
 
 class Inputs:
@@ -453,7 +453,7 @@ class _Machine:
 
 def _command(options: argparse.Namespace) -> int:
     say: Callable[[str], None] = (lambda _: None) if options.json else print
-    program = image.load(options.image)
+    program = Program.load(options.image)
     compare = options.compare if options.compare is not None else options.device != "reference"
     if compare and options.device == "reference":
         raise DeviceUnavailable(

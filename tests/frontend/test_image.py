@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import siligrad as sg
 import siligrad.numpy as np
-from siligrad.image import ImageError, from_bytes, load, save, to_bytes
+from siligrad.image import ImageError, to_bytes
 from siligrad.program import Program
 
 
@@ -40,7 +40,7 @@ def resealed(image: bytearray) -> bytes:
 
 def test_an_image_survives_a_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "forward.sgp"
-    save(PROGRAM, path)
+    PROGRAM.save(path)
     again = Program.load(path)
     assert again.instructions == PROGRAM.instructions
     assert again.tensors == PROGRAM.tensors
@@ -83,13 +83,13 @@ def test_a_flipped_bit_is_noticed(bit: int) -> None:
     image = bytearray(IMAGE)
     image[bit // 8] ^= 1 << bit % 8
     with pytest.raises(ImageError):
-        from_bytes(bytes(image))
+        Program.from_bytes(bytes(image))
 
 
 @given(st.integers(0, len(IMAGE) - 1))
 def test_a_truncated_image_is_refused(size: int) -> None:
     with pytest.raises(ImageError, match=r"truncated|does not begin with SILIGRAD"):
-        from_bytes(IMAGE[:size])
+        Program.from_bytes(IMAGE[:size])
 
 
 @given(st.integers(20, len(IMAGE) - 1), st.integers(1, 255))
@@ -97,7 +97,7 @@ def test_a_forged_image_is_refused_or_a_valid_program(at: int, change: int) -> N
     image = bytearray(IMAGE)
     image[at] ^= change
     try:
-        program = from_bytes(resealed(image))
+        program = Program.from_bytes(resealed(image))
     except ImageError:
         return
     assert (
@@ -116,27 +116,27 @@ def test_a_structure_that_is_none_is_refused(structure: object) -> None:
     image = bytearray(IMAGE[:at] + text)
     struct.pack_into("<I", image, 84, len(text))
     with pytest.raises(ImageError):
-        from_bytes(resealed(image))
+        Program.from_bytes(resealed(image))
 
 
 def test_a_foreign_or_a_newer_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("hello")
     with pytest.raises(ImageError, match=r"notes.txt: not a siligrad image"):
-        load(path)
+        Program.load(path)
     with pytest.raises(ImageError, match=r"missing.sgp: No such file"):
-        load(tmp_path / "missing.sgp")
+        Program.load(tmp_path / "missing.sgp")
     newer = bytearray(IMAGE)
     struct.pack_into("<H", newer, 8, 3)
     with pytest.raises(ImageError, match="image version 3; this siligrad reads version 2"):
-        from_bytes(resealed(newer))
+        Program.from_bytes(resealed(newer))
 
 
 def test_a_wrong_promise_of_cycles_is_refused() -> None:
     image = bytearray(IMAGE)
     struct.pack_into("<Q", image, 40, PROGRAM.cycles + 1)
     with pytest.raises(ImageError, match=f"promises {PROGRAM.cycles + 1} cycles"):
-        from_bytes(resealed(image))
+        Program.from_bytes(resealed(image))
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
@@ -144,14 +144,14 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate((1 << 26) + 1)
     with pytest.raises(ImageError, match="an image has at most 67108864"):
-        load(path)
+        Program.load(path)
 
 
 def test_an_image_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "forward.sgp"
-    save(PROGRAM, path)
+    PROGRAM.save(path)
     broken = object.__new__(Program)
     with pytest.raises(AttributeError):
-        save(broken, path)
-    assert load(path).cycles == PROGRAM.cycles
+        broken.save(path)
+    assert Program.load(path).cycles == PROGRAM.cycles
     assert [item.name for item in tmp_path.iterdir()] == ["forward.sgp"]

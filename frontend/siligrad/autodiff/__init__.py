@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from siligrad.autodiff.check import check_grads
+from siligrad.autodiff.drawing import to_svg
 from siligrad.autodiff.graph import Argument, Graph, Node, trace
 from siligrad.autodiff.simplify import simplify
 from siligrad.autodiff.source import Source
@@ -18,8 +19,6 @@ from siligrad.autodiff.transforms import (
     value_and_grad,
     vjp,
 )
-
-import siligrad.numpy  # isort: skip  # noqa: F401  # gives traced values their operators
 
 __all__ = [
     "Argument",
@@ -40,6 +39,7 @@ __all__ = [
     "simplify",
     "static",
     "stop_gradient",
+    "to_svg",
     "trace",
     "value_and_grad",
     "vjp",

@@ -219,12 +219,6 @@ class Graph:
             raise GraphError("the arguments do not cover the inputs in order")
         return self
 
-    def to_svg(self, layout: str = "auto") -> str:
-        """Return a picture of the graph; see :func:`siligrad.autodiff.drawing.to_svg`."""
-        from siligrad.autodiff import drawing  # noqa: PLC0415  # it imports this module
-
-        return drawing.to_svg(self, layout)
-
     def __str__(self) -> str:
         return write(self)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from siligrad.autodiff.indexing import getitem
-from siligrad.autodiff.tracer import Array, Tracer
+from siligrad.autodiff.tracer import NAMESAKES, Array, Tracer
 
 __all__ = ["attach"]
 
@@ -56,7 +56,12 @@ _METHODS = {
 
 
 def attach(functions: Mapping[str, Callable[..., Any]]) -> None:
-    """Give :class:`~siligrad.autodiff.tracer.Tracer` its operators and methods."""
+    """Give :class:`~siligrad.autodiff.tracer.Tracer` its operators and methods.
+
+    The functions are also what numpy's functions of the same names become when they are given a
+    traced value.
+    """
+    NAMESAKES.update(functions)
     for name, function in _BINARY.items():
         setattr(Tracer, f"__{name}__", _method(functions[function]))
         setattr(Tracer, f"__r{name}__", _reflected(functions[function]))

@@ -26,6 +26,7 @@ from siligrad.errors import ShapeError, TraceError
 
 __all__ = [
     "INPUT",
+    "NAMESAKES",
     "Array",
     "Each",
     "Primitive",
@@ -215,11 +216,16 @@ class Tracer:
         return _call_namesake(inside + function.__name__, args, options)
 
 
+NAMESAKES: dict[str, Callable[..., Any]] = {}
+"""What is called for a function of numpy that is given a traced value, by that function's name.
+
+:mod:`siligrad.numpy` enters its functions here.
+"""
+
+
 def _call_namesake(name: str, args: Any, options: Mapping[str, Any]) -> Any:
     """Call the function of :mod:`siligrad.numpy` that has the name of a numpy function."""
-    from siligrad import numpy as traced_numpy  # noqa: PLC0415  # it imports this module
-
-    function = traced_numpy.NAMESAKES.get(name)
+    function = NAMESAKES.get(name)
     if function is None:
         raise TraceError(
             f"numpy.{name} cannot take a traced value and siligrad.numpy has no {name}: compose it "

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siligrad import checkpoint as checkpoints
-from siligrad import image
 from siligrad.device import Device, Report
 from siligrad.errors import DataError, ShapeError, TrainingError
 from siligrad.isa import Memory
@@ -278,7 +277,7 @@ def _fingerprint(
 ) -> str:
     """Return a digest of what must stay the same for a resumed run to be the same run."""
     digest = hashlib.sha256(repr((tuple(halve_after), seed)).encode())
-    digest.update(image.to_bytes(program))
+    digest.update(program.to_bytes())
     for array in data:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
