@@ -120,7 +120,7 @@ def compile_step(recipe: Recipe, start: Start, target: sg.Target) -> sg.Program:
     examples = [
         (params, start.images[at : at + BATCH], start.targets[at : at + BATCH])
         for params in (start.params, start.calibrated)
-        for at in range(0, _CALIBRATION_BATCHES * BATCH, BATCH)
+        for at in range(0, len(start.images) - BATCH + 1, BATCH)[:_CALIBRATION_BATCHES]
     ]
     return sg.compile(step, *examples[0], donate=0, calibration=examples[1:], target=target)
 
