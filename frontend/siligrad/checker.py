@@ -40,10 +40,10 @@ def accumulator_bound(terms: Sequence[tuple[int, int, int]]) -> int:
     return sum(k * a * b for k, a, b in terms)
 
 
-def operand_limit(limit: int, geometry: Geometry) -> int:
+def operand_limit(limit: int, word_bits: int, operand_bits: int) -> int:
     """Return the largest magnitude of an operand that is read from codes of up to `limit`."""
     codes = np.array([limit, -limit])
-    return int(np.abs(narrow(codes, geometry.word_bits, geometry.operand_bits)).max())
+    return int(np.abs(narrow(codes, word_bits, operand_bits)).max())
 
 
 def check_instructions(

@@ -113,7 +113,8 @@ class Program:
             raise CheckError(
                 f"instruction {index} reads word {address} of {memory.name}, which nothing owns"
             )
-        return operand_limit(max(limits), self.geometry)
+        geometry = self.geometry
+        return operand_limit(max(limits), geometry.word_bits, geometry.operand_bits)
 
     @cached_property
     def cycles(self) -> int:

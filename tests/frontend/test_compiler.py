@@ -291,6 +291,19 @@ def test_the_batch_and_the_steps_that_would_fit_do() -> None:
     )
 
 
+def test_an_input_gives_way_where_a_sum_could_overflow() -> None:
+    def product(x: Any, W: Any) -> Any:
+        return x @ W
+
+    # Just below one, so that 15 bits of fraction hold it in codes of full scale: 784 products of
+    # such codes with full-scale weights need 41 bits.
+    x, W = numpy.full((2, 784), 0.99999), numpy.full((784, 2), 0.9)
+    program = sg.compile(product, x, W, resident=1, headroom=0, target=sg.Target(array=2))
+    assert program.formats["x"].frac == 14
+    (tensor,) = [tensor for tensor in program.tensors if tensor.name == "x"]
+    assert 784 * tensor.limit * (2**15 - 1) < 2**39
+
+
 def test_a_sum_that_could_overflow_is_refused() -> None:
     def product(x: Any, W: Any) -> Any:
         return x @ W

@@ -20,7 +20,6 @@ from siligrad.compiler.place import Layout, place
 from siligrad.compiler.schedule import assemble, order_operations, schedule
 from siligrad.compiler.target import Target
 from siligrad.fixed import QFormat
-from siligrad.isa import Geometry
 from siligrad.program import Argument, Program, Role, Tensor
 from siligrad.quantize.calibration import Range, choose_ranges
 from siligrad.quantize.fake import see_through
@@ -120,12 +119,17 @@ def compile(  # noqa: A001  the public name, sg.compile
         if formats is not None and matrix.name in formats
     }
     chosen = choose_formats(kernel, ranges, fixed, target, round_factors=round_factors)
+    limits, overflowing = _limits(kernel, chosen, seen, target)
+    while overflowing:  # a bit of fraction less halves the codes of an input, and its sums
+        fixed |= {matrix: chosen.fractions[matrix] - 1 for matrix in overflowing}
+        chosen = choose_formats(kernel, ranges, fixed, target, round_factors=round_factors)
+        limits, overflowing = _limits(kernel, chosen, seen, target)
     chosen = replace(chosen, notes=chosen.notes + ignored)
     memories = choose_memories(kernel)
     order = order_operations(kernel, memories, chosen, target)
     layout = place(kernel, order, memories, target.array, steps)
     return _build(
-        function.__name__, graph, kernel, args, staying, seen, chosen, layout, order, target
+        function.__name__, graph, kernel, args, staying, chosen, limits, layout, order, target
     )
 
 
@@ -135,8 +139,8 @@ def _build(
     kernel: Kernel,
     args: Sequence[Any],
     staying: set[int],
-    seen: Mapping[Matrix, float],
     formats: Formats,
+    limits: Mapping[Matrix, int],
     layout: Layout,
     order: Sequence[Operation],
     target: Target,
@@ -147,7 +151,6 @@ def _build(
 
     kept = [matrix for matrix in kernel.matrices if matrix in layout.bases]
     index = {matrix: position for position, matrix in enumerate(kept)}
-    limits = _limits(kernel, order, formats, seen, geometry)
     made = {matrix for matrix in kernel.results if matrix.role == Role.TEMPORARY}
     tensors = tuple(
         Tensor(
@@ -331,32 +334,38 @@ def _declare(
 
 
 def _limits(
-    kernel: Kernel,
-    operations: Sequence[Operation],
-    formats: Formats,
-    seen: Mapping[Matrix, float],
-    geometry: Geometry,
-) -> dict[Matrix, int]:
+    kernel: Kernel, formats: Formats, seen: Mapping[Matrix, float], target: Target
+) -> tuple[dict[Matrix, int], set[Matrix]]:
     """Return the largest magnitude of a code that each matrix may hold.
 
     That is the format's own, unless a sum could overflow with it: then the inputs of that sum are
-    held to the power of two that covers what was seen of them.
+    held to the power of two that covers what was seen of them. Inputs with which one still could
+    are returned too.
     """
-    full = QFormat(geometry.word_bits, 0).limit
+    full = QFormat(target.word_bits, 0).limit
     limits = dict.fromkeys(kernel.matrices, full)
-    most = (1 << (geometry.sum_bits - 1)) - 1
-    for operation in operations:
+    most = (1 << (target.sum_bits - 1)) - 1
+
+    def operand(matrix: Matrix) -> int:
+        return operand_limit(limits[matrix], target.word_bits, target.operand_bits)
+
+    def bound(operation: Operation) -> int:
         terms = []
         for index, term in enumerate(operation.terms):
             a = 1 << formats.ones.get((operation, index), 0)
             if term.a is not None:
-                a = operand_limit(limits[term.a.matrix], geometry)
-            b = operand_limit(limits[term.b.matrix], geometry)
-            terms.append((term.b.rows, a, b))
-        if accumulator_bound(terms) <= most:
+                a = operand(term.a.matrix)
+            terms.append((term.b.rows, a, operand(term.b.matrix)))
+        return accumulator_bound(terms)
+
+    overflowing: set[Matrix] = set()
+    for operation in kernel.operations:
+        if bound(operation) <= most:
             continue
-        for matrix in operation.reads:
-            if matrix.role == Role.INPUT:
-                largest = int(np.rint(np.ldexp(seen[matrix], formats.fractions[matrix])))
-                limits[matrix] = min(full, 1 << max(largest - 1, 0).bit_length())
-    return limits
+        inputs = {m for m in operation.operands if m.role == Role.INPUT}
+        for matrix in inputs:
+            largest = int(np.rint(np.ldexp(seen[matrix], formats.fractions[matrix])))
+            limits[matrix] = min(full, 1 << max(largest - 1, 0).bit_length())
+        if bound(operation) > most:
+            overflowing |= {matrix for matrix in inputs if limits[matrix] > 1}
+    return limits, overflowing

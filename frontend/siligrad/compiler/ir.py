@@ -111,12 +111,17 @@ class Operation:
     source: str
 
     @property
-    def reads(self) -> Iterator[Matrix]:
-        """The matrices it reads, auxiliary operand included."""
+    def operands(self) -> Iterator[Matrix]:
+        """The matrices that it multiplies."""
         for term in self.terms:
             if term.a is not None:
                 yield term.a.matrix
             yield term.b.matrix
+
+    @property
+    def reads(self) -> Iterator[Matrix]:
+        """The matrices it reads, auxiliary operand included."""
+        yield from self.operands
         if self.aux is not None:
             yield self.aux.matrix
 
