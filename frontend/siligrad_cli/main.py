@@ -9,7 +9,16 @@ from importlib.metadata import version
 
 import siligrad_cli.one_thread  # noqa: F401  # before anything imports numpy
 from siligrad.errors import SiligradError
-from siligrad_cli import bench, compile, demo, disassemble, report, run, train  # noqa: A004  a command
+from siligrad_cli import (
+    bench,
+    compile,  # noqa: A004  a command
+    demo,
+    disassemble,
+    quantize,
+    report,
+    run,
+    train,
+)
 
 __all__ = ["main"]
 
@@ -31,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     disassemble.add_parser(commands)
     run.add_parser(commands)
     bench.add_parser(commands)
+    quantize.add_parser(commands)
     report.add_parser(commands)
     options = parser.parse_args(argv)
     try:

@@ -98,6 +98,16 @@ class Magnitudes:
         bins = np.clip(bins, 0, len(self._counts) - 1)
         self._counts += np.bincount(bins, minlength=len(self._counts))
 
+    @property
+    def octaves(self) -> dict[int, int]:
+        """Return how many magnitudes there are from ``2**e`` to below ``2**(e + 1)``, by ``e``.
+
+        Zeros are nowhere; neither is what is less than ``2**-63``.
+        """
+        counts = self._counts.reshape(len(_EXPONENTS), -1).sum(axis=1)
+        counts[0] = 0
+        return {_EXPONENTS[at]: int(counts[at]) for at in np.flatnonzero(counts)}
+
     def percentile(self, percentage: float) -> float:
         """Return a magnitude that `percentage` percent of the values do not exceed.
 
