@@ -46,7 +46,7 @@ ARRAY = 16
 """Size of the array. It decides which lane draws for which element, and nothing else."""
 
 RECIPES = {
-    "mnist-small": Recipe("mnist", (784, 100, 50, 10), rate=2.0**-6),
+    "mnist-small": Recipe("mnist", (784, 100, 50, 10), halve_after=(18, 25)),
     "mnist-large": Recipe("mnist", (784, 256, 128, 10), epochs=20, halve_after=(10, 14, 17)),
     "fashion": Recipe("fashion_mnist", (784, 200, 100, 50, 10), rate=2.0**-6),
     "digits": Recipe("optdigits", (64, 32, 10)),
