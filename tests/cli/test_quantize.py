@@ -3,6 +3,8 @@ from __future__ import annotations
 import builtins
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +18,8 @@ from siligrad.quantize import classify, post_training
 from siligrad_cli.main import main
 from siligrad_cli.train import load_run
 from siligrad_sim.reference import ReferenceDevice
+
+PAGE = Path(__file__).parents[2] / "docs" / "quantization.md"
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +136,7 @@ def test_a_percentile_clips_and_the_picture_shows_it(
     assert weights["unused_bits"] < 0
     other = (tmp_path / "p" / "ranges.svg").read_text()
     assert 0 < one.count(red) < other.count(red)  # in the legend alone; in bars too
-    texts = [
-        element.text
-        for element in ElementTree.fromstring(other).iter()
-        if element.tag.endswith("}text")
-    ]
-    assert {"params[0][0]", "relu 0", "operands of 8 bits, words of 16"} <= set(texts)
+    assert {"params[0][0]", "relu 0", "operands of 8 bits, words of 16"} <= set(texts(other))
 
 
 def test_same_input_same_bytes(
@@ -234,3 +233,57 @@ def test_options_are_checked(
         main(["quantize", option, value])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+# The page
+
+
+def outline(text: str) -> str:
+    """What is printed, without what depends on the last bit of a sum in floating point."""
+    return re.sub(r" +", " ", re.sub(r"-?\d+(\.\d+)?", "0", text))
+
+
+def texts(svg: str) -> list[str]:
+    elements = ElementTree.fromstring(svg).iter()
+    return [element.text or "" for element in elements if element.tag.endswith("}text")]
+
+
+def test_the_page_shows_what_the_command_prints_and_draws(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
+    pytest.importorskip("matplotlib")
+    page = PAGE.read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    command, shown = block.split("\n", 1)
+    monkeypatch.chdir(tmp_path)
+    assert main(command.removeprefix("$ siligrad ").split()) == 0
+    printed = capsys.readouterr().out
+    drawn = (tmp_path / "build" / "quantize" / "ranges.svg").read_text()
+    picture = PAGE.parent / "pictures" / "ranges.svg"
+    if request.config.getoption("--update-golden"):
+        PAGE.write_text(page.replace(shown, printed), encoding="utf-8")
+        picture.write_text(drawn)
+    assert outline(printed) == outline(shown)
+    assert set(texts(drawn)) == set(texts(picture.read_text()))
+
+
+def test_the_python_of_the_page_works(tmp_path: Path) -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert len(blocks) == 3
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "relu 0" in done.stdout
+
+
+def test_links_of_the_page_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", PAGE.read_text(encoding="utf-8")):
+        assert (PAGE.parent / target).exists(), target
