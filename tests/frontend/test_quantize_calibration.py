@@ -78,6 +78,13 @@ def test_known_percentiles() -> None:
     assert Magnitudes().percentile(99) == 0.0
 
 
+def test_octaves_count_magnitudes_by_power_of_two() -> None:
+    histogram = Magnitudes()
+    histogram.add([0.0, 1.0, -1.99, 2.0, 0.25, -0.4999, 0.5, 2.0**40])
+    assert histogram.octaves == {-2: 2, -1: 1, 0: 2, 1: 1, 40: 1}
+    assert Magnitudes().octaves == {}
+
+
 def test_a_histogram_does_not_grow() -> None:
     histogram = Magnitudes()
     before = histogram._counts.nbytes

@@ -180,6 +180,20 @@ def test_an_interrupt_from_outside_is_noticed_too(tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_an_interrupt_during_the_last_score_is_not_lost(tmp_path: Path) -> None:
+    program, data = compiled()
+    path = tmp_path / "state.npz"
+
+    def interrupting(params: Any) -> float:
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0.5
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(program, data, epochs=1, evaluate=interrupting, checkpoint=path)
+    run, _ = trained(program, data, epochs=1, checkpoint=path)
+    assert [epoch.score for epoch in run.history] == [0.5]  # nothing was lost, nothing is left
+
+
 def test_a_second_interrupt_does_not_wait(tmp_path: Path) -> None:
     program, data = compiled()
     path = tmp_path / "state.npz"

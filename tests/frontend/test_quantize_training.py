@@ -128,6 +128,26 @@ def test_a_step_with_fake_quantization_is_the_step_without() -> None:
     assert with_it.formats == without.formats
 
 
+def test_an_input_that_is_fake_quantized_is_not_clipped_by_that() -> None:
+    rng = numpy.random.default_rng(0)
+    W, x = rng.uniform(-1, 1, (4, 3)), rng.uniform(-1, 1, (5, 4))
+    x[0, 0] = 3.0
+    narrow = QFormat(16, 15)  # up to 1
+    program = sg.compile(lambda W, x: layer(W, fake_quantize(x, narrow)), W, x, resident=0)
+    assert program.formats["x"] == QFormat(16, 13)
+
+
+def test_of_several_formats_the_narrowest_is_held() -> None:
+    W, x = numpy.full((4, 3), 0.25), numpy.full((5, 4), 0.25)
+    wide, narrow = QFormat(16, 10), QFormat(16, 14)
+
+    def twice(W: Any, x: Any) -> Any:
+        return layer(fake_quantize(W, wide), x) @ fake_quantize(W, narrow).T
+
+    program = sg.compile(twice, W, x, resident=0)
+    assert program.formats["W"] == narrow
+
+
 def test_what_has_no_word_of_its_own_is_noted() -> None:
     rng = numpy.random.default_rng(0)
     W, x = rng.uniform(-1, 1, (4, 3)), rng.uniform(-1, 1, (5, 4))

@@ -80,6 +80,8 @@ def see_through(graph: Graph) -> tuple[Graph, Mapping[Node, QFormat]]:
     That is what a device needs: a word that is held in a format has been quantized to it, and is
     within its range. A node that was quantized to several formats has the narrowest.
     """
+    if not any(node.primitive in (_is_within.name, _fake_quantize.name) for node in graph.nodes):
+        return simplify(graph), {}
 
     def one(
         work: Rewriter, operands: tuple[Node, ...], params: Mapping[str, Any], like: Node

@@ -155,6 +155,8 @@ def train(
             if path is not None:
                 _save(path, device, run, history, 0, saturations)
             advance(0, f"epoch {number}" + ("" if score is None else f": score {score:.4f}"))
+        if interrupted():  # while the last score was computed
+            raise KeyboardInterrupt
     return IntegerRun(device.read_result(0), tuple(history))
 
 
