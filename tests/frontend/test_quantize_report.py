@@ -130,6 +130,17 @@ def test_unused_and_clipped() -> None:
     assert (found["W"].unused_bits, found["W"].sqnr) == (None, None)
 
 
+def test_a_value_is_clipped_from_half_a_step_beyond_the_largest() -> None:
+    W, x = numpy.full((1, 3), 0.25), numpy.full((4, 1), 0.5)
+    program = sg.compile(lambda W, x: x @ W, W, x, resident=0, headroom=0)
+    (weights,) = (tensor.format for tensor in program.tensors if tensor.name == "W")
+    step = weights.resolution
+    edge = numpy.array([[0.0, 0.49, 0.51]]) * step + weights.largest
+    with ReferenceDevice(program.geometry) as device:
+        report = quantize.measure(device, program, lambda W, x: x @ W, [(edge, x), (-edge, x)])
+    assert named(report)["W"].clipped == 2
+
+
 def test_saturations_are_those_of_the_instructions_that_write_the_tensor() -> None:
     params = network(6, 5, 5, 3)
     rng = numpy.random.default_rng(1)

@@ -257,6 +257,14 @@ def test_shapes_for_which_the_function_is_another_are_refused() -> None:
         aware(W, x[:4])
 
 
+def test_nothing_is_kept_free_above_trained_parameters() -> None:
+    params, x = [(numpy.full((4, 3), 0.9), numpy.full(3, -0.4))], numpy.full((16, 4), 0.5)
+    for method in quantize.METHODS:
+        program = quantize.post_training(nn.predict, params, x, batch=8, method=method)
+        found = [tensor.format.frac for tensor in program.tensors]
+        assert found == [15, 16, 15, 14]  # 0.9, 0.4, 0.5 (a code more than has), 1.4
+
+
 def test_too_few_examples_for_a_batch_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"7 examples fill no batch of 8; give more"):
         quantize.post_training(nn.predict, network(4, 3), numpy.ones((7, 4)), batch=8)
