@@ -1,6 +1,7 @@
 """The compiler: from a graph to a static program, one pass a file.
 
-``driver`` calls them in order: ``lower`` (graph to operations), ``formats``, ``memories``,
+``driver`` calls them in order: ``lower`` (graph to values, by ``algebra``, and these to operations, by
+``emit``), ``formats``, ``memories``,
 ``schedule`` (order), ``place`` (words), ``schedule`` (delays). They hand each other what ``ir``
 defines.
 """
