@@ -1,7 +1,8 @@
 """The compiler: from a graph to a static program, one pass a file.
 
 ``driver`` calls them in order: ``lower`` (nodes to values, with ``algebra``; values to operations,
-with ``emit``), ``formats``, ``memories``, ``schedule`` (order), ``place`` (words), ``schedule`` (delays).
+with ``emit``), ``formats``, ``memories``, ``schedule`` (order), ``place`` (words), ``schedule``
+(delays).
 They hand each other what ``ir`` defines.
 """
 
