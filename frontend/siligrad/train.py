@@ -20,9 +20,10 @@ from siligrad import checkpoint as checkpoints
 from siligrad import tree
 from siligrad.autodiff import static, value_and_grad
 from siligrad.errors import DataError, ShapeError, TrainingError
+from siligrad.long_work import progress_bar
 from siligrad.optim import Optimizer, Schedule
 
-__all__ = ["Bar", "Epoch", "Run", "batches", "fit"]
+__all__ = ["Epoch", "Run", "batches", "fit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def fit(
         now = _resume(path, now, run)
     stepper = _Stepper(loss, optimizer, now, inputs, targets, batch, eager)
     per_epoch = count // batch
-    with Bar(epochs * per_epoch, progress) as advance:
+    with progress_bar(epochs * per_epoch, show=progress) as advance:
         advance(len(now.history) * per_epoch, "")
         while len(now.history) < epochs and not _is_over(now.history, patience):
             number = len(now.history) + 1
@@ -300,30 +301,3 @@ def _resume(path: Path, start: _Progress, run: str) -> _Progress:
         )
     history = tuple(Epoch(**epoch) for epoch in metadata["history"])
     return _Progress(trees["params"], trees["state"], trees["best"], history)
-
-
-class Bar:
-    """A progress bar, or nothing where tqdm is not installed."""
-
-    def __init__(self, total: int, show: bool) -> None:
-        self._bar: Any = None
-        if show:
-            try:
-                from tqdm import tqdm  # noqa: PLC0415  # optional
-            except ImportError:
-                return
-            self._bar = tqdm(total=total, unit="step", disable=None, leave=False)
-
-    def __enter__(self) -> Callable[[int, str], None]:
-        return self._advance
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _advance(self, steps: int, text: str) -> None:
-        if self._bar is None:
-            return
-        if text:
-            self._bar.set_description(text)
-        self._bar.update(steps)

@@ -13,6 +13,7 @@ from siligrad.errors import DataError, SiligradError
 from siligrad.explain import explain
 from siligrad.isa import ARRAY_SIZES, Memory
 from siligrad_cli.network import load_network, telling_the_line
+from siligrad_cli.options import positive
 
 __all__ = ["add_parser", "describe"]
 
@@ -47,7 +48,7 @@ def add_parser(commands: Any) -> None:
         "--function", default="step", metavar="NAME", help="what to compile (default step)"
     )
     parser.add_argument(
-        "--batch", type=_positive, metavar="B", help="passed to arguments(batch=...) of the file"
+        "--batch", type=positive, metavar="B", help="passed to arguments(batch=...) of the file"
     )
     parser.add_argument(
         "--array",
@@ -80,7 +81,7 @@ def add_parser(commands: Any) -> None:
         )
     parser.add_argument(
         "--steps",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="S",
         help="steps of a run, whose data lie in the memories at once (default 1)",
@@ -113,13 +114,6 @@ def add_parser(commands: Any) -> None:
         help="draw which tensor has which words, and how long (.svg or .png); print it too",
     )
     parser.set_defaults(run=_command)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _picture(text: str) -> Path:

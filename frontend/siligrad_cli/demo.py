@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from siligrad import datasets, losses, metrics, nn
 from siligrad.device import DeviceUnavailable, device_class
 from siligrad.files import replacing
 from siligrad.isa import ARRAY_SIZES, Memory
+from siligrad.long_work import progress
+from siligrad_cli.options import natural, positive
 from siligrad_cli.picture import draw_losses
 from siligrad_sim.lockstep import Comparison, Lockstep
 from siligrad_sim.reference import ReferenceDevice
@@ -44,7 +46,6 @@ HARDWARE_IMAGES = {"pysim": 10 * BATCH}
 """Test images that a slow device classifies; others classify all."""
 
 Params = list[tuple[NDArray[Any], NDArray[Any]]]
-Item = TypeVar("Item")
 
 
 # The network, as a user writes it.
@@ -126,7 +127,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=_positive,
+        type=positive,
         metavar="S",
         help="training steps on the hardware (default 300; 3 on pysim, which is slow)",
     )
@@ -136,9 +137,9 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="verilator, pysim or another installed device (default: the fastest that works here)",
     )
-    parser.add_argument("--seed", type=_natural, default=0, help="of everything random (default 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="of everything random (default 0)")
     parser.add_argument(
-        "--hidden", type=_positive, default=32, metavar="H", help="hidden units (default 32)"
+        "--hidden", type=positive, default=32, metavar="H", help="hidden units (default 32)"
     )
     parser.add_argument(
         "--json", action="store_true", help="print the report as JSON, nothing else"
@@ -151,20 +152,6 @@ def add_parser(commands: Any) -> None:
         help="where report.json and the picture go (default build/demo)",
     )
     parser.set_defaults(run=_command)
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -308,24 +295,13 @@ def _batches(rng: numpy.random.Generator, count: int) -> Iterator[NDArray[numpy.
             yield order[at : at + BATCH]
 
 
-def _progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    try:
-        from tqdm import tqdm  # noqa: PLC0415  optional
-    except ImportError:
-        return items
-    bar: Iterable[Item] = tqdm(
-        items, desc=what, total=total, file=sys.stderr, disable=None, leave=False
-    )
-    return bar
-
-
 def _train(
     params: Params, images: NDArray[Any], targets: NDArray[Any], rng: numpy.random.Generator
 ) -> Params:
     epoch = len(images) // BATCH
     rates = [rate for rate, epochs in HOST_EPOCHS.items() for _ in range(epochs * epoch)]
     batches = _batches(rng, len(images))
-    for rate in _progress(rates, "training on the host", len(rates)):
+    for rate in progress(rates, "training on the host", len(rates)):
         batch = next(batches)
         params = step(params, images[batch], targets[batch], rate)
     return params
@@ -366,7 +342,7 @@ def _train_in_lockstep(
     """Train on both devices, and in floating point beside them; stop at the first difference."""
     curve = images[:LOSS_IMAGES], targets[:LOSS_IMAGES]
     batches = _batches(rng, len(images))
-    for number in _progress(range(report.steps), f"training on {report.device}", report.steps):
+    for number in progress(range(report.steps), f"training on {report.device}", report.steps):
         batch = next(batches)
         result = pair.run(images[batch], targets[batch])
         _count(report, result, f"training step {number}")
@@ -389,7 +365,7 @@ def _classify_in_lockstep(
     count = HARDWARE_IMAGES.get(report.device, len(data.test_labels))
     images, labels = data.test_images[:count], data.test_labels[:count]
     bar = iter(
-        _progress(range(-(-count // BATCH)), f"classifying on {report.device}", -(-count // BATCH))
+        progress(range(-(-count // BATCH)), f"classifying on {report.device}", -(-count // BATCH))
     )
 
     def run(batch: NDArray[Any]) -> NDArray[Any]:

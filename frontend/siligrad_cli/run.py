@@ -12,15 +12,11 @@ import argparse
 import hashlib
 import json
 import shlex
-import signal
 import sys
-import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -30,8 +26,10 @@ from siligrad import tree
 from siligrad.device import Device, DeviceError, DeviceUnavailable, Report, device_class
 from siligrad.errors import DataError
 from siligrad.isa import Memory
+from siligrad.long_work import progress_bar, stopping
 from siligrad.program import Program, Role, Tensor
 from siligrad_cli.archive import BYTES_MAX, read_arrays, write_arrays
+from siligrad_cli.options import natural, positive
 from siligrad_sim.lockstep import Lockstep
 from siligrad_sim.reference import ReferenceDevice
 from siligrad_sim.rtl import TRACE_CYCLES, RtlDevice, trace
@@ -68,7 +66,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=_positive,
+        type=positive,
         metavar="S",
         help="how often to execute the program, in all (default: as often as --input has data; "
         "without it, a single run)",
@@ -86,7 +84,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=_natural,
+        type=natural,
         metavar="K",
         help="of stochastic rounding, and of random inputs (default 0)",
     )
@@ -110,7 +108,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--save-every",
-        type=_positive,
+        type=positive,
         default=SAVE_EVERY,
         metavar="M",
         help=f"runs from one saved state to the next (default {SAVE_EVERY})",
@@ -123,27 +121,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--vcd-cycles",
-        type=_positive,
+        type=positive,
         default=TRACE_CYCLES,
         metavar="C",
         help=f"clock cycles to record (default {TRACE_CYCLES})",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, only that")
     parser.set_defaults(run=_command)
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 @dataclass
@@ -550,9 +534,10 @@ def _run(
     """Run until all steps are done; return False if Ctrl-C was pressed before."""
     outputs = _output_tensors(program) if state.outputs is not None else {}
     runs = 0
-    with _stopping() as stopped, _progress(state, options) as advance:
+    bar = progress_bar(state.steps, what=f"running on {options.device}", done=state.done)
+    with stopping() as stopped, bar as advance:
         while state.done < state.steps:
-            if stopped.is_set():
+            if stopped():
                 return False
             report = machine.run(inputs.of_run(state.done), state.done)
             state.done += program.loop.steps
@@ -565,7 +550,7 @@ def _run(
             runs += 1
             if options.state and runs % options.save_every == 0:
                 state.save(options.state, machine.device)
-            advance(program.loop.steps)
+            advance(program.loop.steps, "")
     return True
 
 
@@ -578,46 +563,6 @@ def _by_path(program: Program, values: list[NDArray[np.float64]]) -> dict[str, N
             if tensor == index:
                 found[path] = value if program.tensors[index].moves else value[None]
     return found
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Set an event at the first Ctrl-C; a second one interrupts at once."""
-    stopped = threading.Event()
-
-    def stop(_: int, __: FrameType | None) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped  # only the main thread may ask for signals
-        return
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _progress(state: State, options: argparse.Namespace) -> Iterator[Callable[[int], object]]:
-    """Give a function that moves the bar on, where tqdm is installed and someone is watching."""
-    try:
-        from tqdm import tqdm  # noqa: PLC0415  optional
-    except ImportError:
-        yield lambda _: None
-        return
-    with tqdm(
-        desc=f"running on {options.device}",
-        total=state.steps,
-        initial=state.done,
-        unit="step",
-        file=sys.stderr,
-        disable=None,
-        leave=False,
-    ) as bar:
-        yield bar.update
 
 
 def _interrupted(options: argparse.Namespace, state: State) -> int:

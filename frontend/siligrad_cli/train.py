@@ -25,6 +25,7 @@ from siligrad import checkpoint, datasets, losses, metrics, nn, optim
 from siligrad.errors import DataError, SiligradError
 from siligrad.files import replacing
 from siligrad.train import Epoch, fit
+from siligrad_cli.options import natural, positive
 
 __all__ = [
     "LOSSES",
@@ -147,12 +148,12 @@ def add_parser(commands: Any) -> None:
         help="sizes of the layers, such as 784-128-10 (default: one hidden layer of 128)",
     )
     for name, check, meaning in (
-        ("epochs", _positive, "passes over the training images, in all"),
-        ("batch", _positive, "images in a step"),
-        ("halve", _natural, "halve the rate after every so many epochs, 0 for never"),
-        ("seed", _natural, "of weights, validation split and order"),
+        ("epochs", positive, "passes over the training images, in all"),
+        ("batch", positive, "images in a step"),
+        ("halve", natural, "halve the rate after every so many epochs, 0 for never"),
+        ("seed", natural, "of weights, validation split and order"),
         ("validation", _fraction, "fraction of the training images to validate with"),
-        ("patience", _natural, "stop after so many epochs without a better validation, 0: never"),
+        ("patience", natural, "stop after so many epochs without a better validation, 0: never"),
     ):
         parser.add_argument(
             f"--{name}",
@@ -181,20 +182,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, only that")
     parser.set_defaults(run=_command)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
-    return value
 
 
 def _fraction(text: str) -> float:

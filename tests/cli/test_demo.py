@@ -152,7 +152,7 @@ def test_a_wrong_device_is_one_line(arguments: list[str], message: str) -> None:
         (["--array", "17"], "--array: invalid choice"),
         (["--steps", "0"], "--steps: must be at least 1, not 0"),
         (["--seed", "-1"], "--seed: must be at least 0, not -1"),
-        (["--hidden", "many"], "--hidden: invalid"),
+        (["--hidden", "many"], "--hidden: must be a whole number, not 'many'"),
     ],
 )
 def test_a_wrong_option_says_which(arguments: list[str], message: str) -> None:

@@ -7,13 +7,9 @@ arithmetic of the hardware, or the hardware itself: the words are the same.
 from __future__ import annotations
 
 import hashlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,8 +19,9 @@ from siligrad import checkpoint as checkpoints
 from siligrad.device import Device, Report
 from siligrad.errors import DataError, ShapeError, TrainingError
 from siligrad.isa import Memory
+from siligrad.long_work import progress_bar, stopping
 from siligrad.program import Program, Role
-from siligrad.train import Bar, batches
+from siligrad.train import batches
 
 __all__ = ["IntegerEpoch", "IntegerRun", "classify", "train"]
 
@@ -126,7 +123,7 @@ def train(
     if path is not None and path.exists():
         history, start, saturations = _resume(path, device, run)
     per_epoch = count // (batch * steps)
-    with Bar(epochs * per_epoch, progress) as advance, _interrupts() as interrupted:
+    with progress_bar(epochs * per_epoch, show=progress) as advance, stopping() as interrupted:
         advance(len(history) * per_epoch + start, "")
         while len(history) < epochs:
             number = len(history) + 1
@@ -250,28 +247,6 @@ def _check_learning(
         f"{counts or 'nothing'}. The learning rate is too high: begin with half of it, which is "
         "program.slowed(1)"
     )
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C set a flag instead of stopping a device in the middle of a run.
-
-    A second Ctrl-C does what the first would have done.
-    """
-    seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # only the main thread may ask for signals
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(seen)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _fingerprint(

@@ -10,8 +10,8 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +22,7 @@ import siligrad as sg
 from siligrad import datasets, metrics, nn, optim, quantize
 from siligrad.errors import DataError, TrainingError
 from siligrad.files import replacing
+from siligrad.long_work import progress
 from siligrad.train import fit
 from siligrad_cli.bench.training import (
     BATCH,
@@ -32,6 +33,7 @@ from siligrad_cli.bench.training import (
     start_of,
 )
 from siligrad_cli.bench.training import loss as training_loss
+from siligrad_cli.options import positive
 from siligrad_sim.reference import ReferenceDevice
 
 __all__ = ["Run", "add_parser", "run_once"]
@@ -117,9 +119,9 @@ def add_parser(benches: Any) -> None:
         help="widths of the array's operands over words of 16 bits, or float (default float,16,8)",
     )
     parser.add_argument(
-        "--seeds", type=int, default=5, metavar="S", help="seeds 0 to S - 1 (default 5)"
+        "--seeds", type=positive, default=5, metavar="S", help="seeds 0 to S - 1 (default 5)"
     )
-    parser.add_argument("--epochs", type=int, metavar="E", help="instead of 30")
+    parser.add_argument("--epochs", type=positive, metavar="E", help="instead of 30")
     parser.add_argument("--rate", type=float, metavar="R", help="instead of 2**-5")
     parser.add_argument(
         "--validation",
@@ -128,7 +130,7 @@ def add_parser(benches: Any) -> None:
         "the test images: settings are chosen with these",
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="J", help="runs at a time (default 1)"
+        "--jobs", type=positive, default=1, metavar="J", help="runs at a time (default 1)"
     )
     parser.add_argument(
         "--output",
@@ -205,24 +207,11 @@ def _all_results(
     # Processes that begin anew: a fork would inherit the threads of the numerical library.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(run_once, run, data, output, False): run for run in waiting}
-        for future in _progress(as_completed(futures), len(futures)):
+        for future in progress(as_completed(futures), "runs", len(futures)):
             yield futures[future], future.result()
 
 
-def _progress(
-    futures: Iterable[Future[dict[str, Any]]], total: int
-) -> Iterable[Future[dict[str, Any]]]:
-    try:
-        from tqdm import tqdm  # noqa: PLC0415  optional
-    except ImportError:
-        return futures
-    bar: Iterable[Future[dict[str, Any]]] = tqdm(
-        futures, desc="runs", total=total, file=sys.stderr, disable=None
-    )
-    return bar
-
-
-def run_once(run: Run, folder: Path | None, output: Path, progress: bool = True) -> dict[str, Any]:
+def run_once(run: Run, folder: Path | None, output: Path, show: bool = True) -> dict[str, Any]:
     """Do `run`, or the rest of it, and return what is kept of it.
 
     The result has ``accuracy``, the fraction of all test examples after the last epoch;
@@ -251,7 +240,7 @@ def run_once(run: Run, folder: Path | None, output: Path, progress: bool = True)
                 batch=BATCH,
                 seed=run.seed,
                 checkpoint=checkpoint,
-                progress=progress,
+                progress=show,
             )
             scores = nn.predict(trained.params, data.test_images)
             result["accuracy"] = metrics.accuracy(scores, data.test_labels)
@@ -272,7 +261,7 @@ def run_once(run: Run, folder: Path | None, output: Path, progress: bool = True)
                 seed=run.seed,
                 evaluate=evaluate,
                 checkpoint=checkpoint,
-                progress=progress,
+                progress=show,
             ).history[-1]
             assert last.score is not None
             result["accuracy"] = last.score

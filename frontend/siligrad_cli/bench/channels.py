@@ -26,6 +26,7 @@ from siligrad.explain import explain
 from siligrad.train import fit
 from siligrad_cli.bench.measure import DEVICE, Measurement, measure, progress
 from siligrad_cli.bench.programs import Case, compile_all
+from siligrad_cli.options import positive
 from siligrad_sim.reference import ReferenceDevice
 
 __all__ = ["Accuracy", "HIDDEN", "add_parser", "cases", "layer_cycles", "train_and_quantize"]
@@ -92,10 +93,10 @@ def add_parser(benches: Any) -> None:
         "either, the bundled optdigits are learned instead)",
     )
     parser.add_argument(
-        "--epochs", type=_positive, default=9, metavar="E", help="on the host (default 9)"
+        "--epochs", type=positive, default=9, metavar="E", help="on the host (default 9)"
     )
     parser.add_argument(
-        "--seeds", type=_positive, default=3, metavar="S", help="seeds 0 to S - 1 (default 3)"
+        "--seeds", type=positive, default=3, metavar="S", help="seeds 0 to S - 1 (default 3)"
     )
     parser.add_argument(
         "--json",
@@ -103,13 +104,6 @@ def add_parser(benches: Any) -> None:
         help="print the result as JSON, only that; progress is on stderr in either case",
     )
     parser.set_defaults(run=_command)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def cases() -> tuple[Case, Case]:

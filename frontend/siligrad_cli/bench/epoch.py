@@ -24,6 +24,7 @@ from siligrad.errors import DataError, SiligradError
 from siligrad.files import replacing
 from siligrad.isa import ARRAY_SIZES, Memory
 from siligrad_cli.bench.training import BATCH, Evaluator, Recipe, Start, compile_step, start_of
+from siligrad_cli.options import natural, positive
 from siligrad_cli.plotting import plotting, save_figure
 from siligrad_sim.reference import ReferenceDevice
 
@@ -97,8 +98,8 @@ def add_parser(benches: Any) -> None:
     )
     parser.add_argument("--device", default="verilator", metavar="NAME", help="default verilator")
     parser.add_argument("--array", type=int, default=8, choices=ARRAY_SIZES, metavar="N")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, metavar="S", help="the first S steps of it only")
+    parser.add_argument("--seed", type=natural, default=0)
+    parser.add_argument("--steps", type=positive, metavar="S", help="the first S steps of it only")
     parser.add_argument(
         "--output",
         type=Path,
