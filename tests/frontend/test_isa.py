@@ -153,5 +153,5 @@ def test_a_geometry_that_cannot_be_built_is_refused() -> None:
         Geometry(array=8, x_depth=7)
     with pytest.raises(EncodingError, match="program_depth must be from 4"):
         Geometry(program_depth=3)
-    with pytest.raises(EncodingError, match="operand_bits must be from 4 to word_bits .16., not 17"):
+    with pytest.raises(EncodingError, match=r"from 4 to word_bits \(16\), not 17"):
         Geometry(operand_bits=17)

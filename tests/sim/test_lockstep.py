@@ -9,7 +9,7 @@ import pytest
 import siligrad as sg
 import siligrad.numpy as np
 from siligrad.device import CycleCountError, DeviceError, DeviceUnavailable, device_class
-from siligrad.isa import Memory
+from siligrad.isa import Loop, Memory
 from siligrad.program import Program
 from siligrad_sim.lockstep import Comparison, Lockstep
 from siligrad_sim.reference import ReferenceDevice
@@ -33,8 +33,8 @@ class Tampered(ReferenceDevice):
         super().__init__(program.geometry)
         self.tamper = tamper
 
-    def execute(self, limit: int) -> int:
-        return super().execute(limit) + self.tamper(self)
+    def execute(self, loop: Loop, limit: int) -> int:
+        return super().execute(loop, limit) + self.tamper(self)
 
 
 def compare(tamper: Callable[[Tampered], int]) -> tuple[Program, Comparison]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -158,9 +158,8 @@ NETWORKS = {
 }
 
 # One geometry for all networks, so that a compiled device is built once.
-DEPTHS = {"x_depth": 512, "w_depth": 256, "e_depth": 256, "program_depth": 128}
-WIDE = sg.Target(array=3, **DEPTHS)
-NARROW = sg.Target(array=3, operand_bits=8, sum_bits=32, **DEPTHS)
+WIDE = sg.Target(array=3, x_depth=512, w_depth=256, e_depth=256, program_depth=128)
+NARROW = replace(WIDE, operand_bits=8, sum_bits=32)
 
 
 def filled(shapes: Any, make: Callable[[tuple[int, ...]], Any]) -> Any:
