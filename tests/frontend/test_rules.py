@@ -207,7 +207,9 @@ for exponent in (-2, -1, 0, 0.5, 1, 2, 3):
 
 def test_every_differentiable_primitive_has_a_case() -> None:
     differentiable = {name for name, primitive in primitives.items() if primitive.vjp is not None}
-    assert differentiable == {name.split()[0] for name in CASES}
+    # Its derivative is a definition and no limit of differences: tests/frontend/test_quantize_*.py
+    straight_through = {"fake_quantize"}
+    assert differentiable - straight_through == {name.split()[0] for name in CASES}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -259,10 +261,11 @@ def test_piecewise_constant_primitives_have_zero_derivative(name: str) -> None:
         result = vjp(lambda x: primitive(x, axis=None) * x, x)[1](x)[0]
         numpy.testing.assert_array_equal(result, int(primitive(x, axis=None)) * x)
         return
-    unary_names = {"sign", "logical_not", "isfinite", "stop_gradient"}
+    unary_names = {"sign", "logical_not", "isfinite", "stop_gradient", "is_within"}
+    params = {"bits": 8, "frac": 6} if name == "is_within" else {}
     operands = (x,) if name in unary_names else (x, numpy.array([0.5, -1.0]))
     for position in range(len(operands)):
-        derivative = grad(lambda *xs: tree.map(float_sum, primitive(*xs) * 1.0), position)
+        derivative = grad(lambda *xs: tree.map(float_sum, primitive(*xs, **params) * 1.0), position)
         numpy.testing.assert_array_equal(derivative(*operands), 0 * x)
 
 
