@@ -49,7 +49,7 @@ ARRAY = 16
 
 RECIPES = {
     "mnist-small": Recipe("mnist", (784, 100, 50, 10), halve_after=(18, 25)),
-    "mnist-large": Recipe("mnist", (784, 256, 128, 10), epochs=20, halve_after=(10, 14, 17)),
+    "mnist-large": Recipe("mnist", (784, 256, 128, 10), epochs=24, halve_after=(14, 19)),
     "fashion": Recipe("fashion_mnist", (784, 200, 100, 50, 10), rate=2.0**-6),
     "digits": Recipe("optdigits", (64, 32, 10)),
 }
