@@ -295,9 +295,11 @@ def test_an_input_gives_way_where_a_sum_could_overflow() -> None:
     def product(x: Any, W: Any) -> Any:
         return x @ W
 
-    # Just below one, so that 15 bits of fraction hold it in codes of full scale: 784 products of
-    # such codes with full-scale weights need 41 bits.
-    x, W = numpy.full((2, 784), 0.99999), numpy.full((784, 2), 0.9)
+    # Just below one, so that 15 bits of fraction hold it in codes of almost full scale: 784 products
+    # of such codes with full-scale weights need 41 bits.
+    x, W = numpy.full((2, 784), 0.9999), numpy.full((784, 2), 0.9)
+    few = sg.compile(product, x[:, :4], W[:4], resident=1, headroom=0, target=sg.Target(array=2))
+    assert few.formats["x"].frac == 15
     program = sg.compile(product, x, W, resident=1, headroom=0, target=sg.Target(array=2))
     assert program.formats["x"].frac == 14
     (tensor,) = [tensor for tensor in program.tensors if tensor.name == "x"]

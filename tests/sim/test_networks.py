@@ -299,11 +299,14 @@ def test_nothing_is_computed_twice_or_in_vain() -> None:
         return relu(x @ p[0]) @ p[1] + relu(x @ p[0]) @ p[1]
 
     rng = numpy.random.default_rng(0)
-    program = sg.compile(
-        wasteful, [rng.random((6, 6)), rng.random((6, 6))], rng.random((BATCH, 6)), resident=0
-    )
+    params, x = [rng.random((6, 6)), rng.random((6, 6))], rng.random((BATCH, 6))
+    program = sg.compile(wasteful, params, x, resident=0)
     assert len(program.instructions) == 2
     assert sum(program.macs) == 2 * BATCH * 6 * 6
+    device = ReferenceDevice(program.geometry)
+    device.load(program)
+    device.run(x)
+    numpy.testing.assert_allclose(device.read()[0], wasteful(params, x), rtol=1e-3)
 
 
 @pytest.mark.parametrize(
