@@ -8,7 +8,6 @@ device in front of it; :mod:`siligrad_sim.verilator` and :mod:`siligrad_sim.cxxr
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import os
 import platform
 import re
@@ -18,26 +17,20 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siligrad.device import DeviceError, DeviceUnavailable
-from siligrad.isa import Geometry, Memory
+from siligrad.isa import Geometry
 from siligrad_sim.rtl import RtlDevice
 from siligrad_sim.toolchain import Compiler
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = [
     "HARNESS",
     "CompiledDevice",
     "harness_texts",
-    "package_versions",
     "run_tool",
-    "source_texts",
     "tool_identity",
 ]
 
@@ -153,15 +146,13 @@ class CompiledDevice(RtlDevice):
 
     def _change_library(self) -> None:
         """Go on in a library that can record, with all that memories and shift registers hold."""
-        words, lfsr = self.dump(), self.read_lfsr()
-        lines = self.read_lines(self.geometry.program_depth)
-        self._elapsed_before, free = self.elapsed, self._free
-        self._open(waveforms=True)
-        free()
-        self.write_lines(lines)
-        for memory in Memory:
-            self.write_words(memory, 0, words[memory])
-        self.write_lfsr(lfsr)
+
+        def change() -> None:
+            self._elapsed_before, free = self.elapsed, self._free
+            self._open(waveforms=True)
+            free()
+
+        self._carry_over(change)
 
     def _check_open(self) -> None:
         if not self._free.alive:
@@ -245,24 +236,3 @@ def harness_texts() -> list[bytes]:
 def tool_identity(compiler: Compiler) -> list[str]:
     """Return what identifies the compiler and the processor that a library is built for."""
     return [*compiler.command, compiler.version, platform.machine()]
-
-
-def package_versions(*packages: str) -> list[str]:
-    """Return the versions of Python packages, as in ``numpy 2.4.6`` or ``numpy missing``."""
-    result = []
-    for package in packages:
-        try:
-            result.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            result.append(f"{package} missing")
-    return result
-
-
-def source_texts(*modules: ModuleType) -> list[bytes]:
-    """Return the text of each module, and of every module of a package."""
-    paths: list[Path] = []
-    for module in modules:
-        assert module.__file__ is not None
-        path = Path(module.__file__)
-        paths += sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-    return [path.read_bytes() for path in paths]

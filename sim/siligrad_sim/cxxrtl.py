@@ -11,24 +11,18 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-import siligrad.isa
-import siligrad.registers
 from siligrad.isa import Geometry
 from siligrad_sim.compiled import (
     HARNESS,
     CompiledDevice,
     harness_texts,
-    package_versions,
     run_tool,
-    source_texts,
     tool_identity,
 )
+from siligrad_sim.netlist import accelerator_rtlil
 from siligrad_sim.toolchain import ToolMissing, cached_build, find_compiler, find_yosys
 
-__all__ = ["CxxrtlDevice", "accelerator_rtlil", "build_library"]
-
-_TOP = "siligrad"
-"""The module, which cxxrtl_model.h knows by this name."""
+__all__ = ["CxxrtlDevice", "build_library"]
 
 _COMPILER_FLAGS = (
     "-std=c++17",
@@ -81,22 +75,6 @@ class CxxrtlDevice(CompiledDevice):
     def _build(self, *, waveforms: bool) -> Path:
         rtlil = accelerator_rtlil(self.geometry) if self._rtlil is None else self._rtlil
         return build_library(rtlil, waveforms=waveforms)
-
-
-def accelerator_rtlil(geometry: Geometry) -> str:
-    """Return the accelerator as Yosys' RTLIL, from the cache if it was converted before."""
-    from amaranth.back import rtlil  # noqa: PLC0415
-
-    import siligrad_hdl  # noqa: PLC0415  (needs Amaranth, which may not be installed)
-    from siligrad_hdl.accelerator import Accelerator  # noqa: PLC0415
-
-    def convert(folder: Path) -> None:
-        text = rtlil.convert(Accelerator(geometry), name=_TOP, emit_src=False)
-        (folder / "accelerator.il").write_text(text, encoding="utf-8")
-
-    key: list[str | bytes] = ["rtlil", repr(geometry), *package_versions("amaranth")]
-    key += source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
-    return (cached_build(key, convert) / "accelerator.il").read_text(encoding="utf-8")
 
 
 def build_library(rtlil: str, *, waveforms: bool = False) -> Path:

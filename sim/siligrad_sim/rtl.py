@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 from siligrad.device import Device, DeviceError
-from siligrad.isa import Geometry
+from siligrad.isa import Geometry, Memory
 from siligrad_sim.host import HostDevice
 
 __all__ = ["TRACE_CYCLES", "RtlDevice", "trace"]
@@ -88,6 +89,19 @@ class RtlDevice(HostDevice):
         except OSError as error:
             _part(target).unlink(missing_ok=True)
             raise DeviceError(_cannot_write(self.name, target, error)) from error
+
+    def _carry_over(self, change: Callable[[], None]) -> None:
+        """Go on in another simulation, with all that memories and shift registers hold.
+
+        `change` ends this simulation and begins the other.
+        """
+        words, lfsr = self.dump(), self.read_lfsr()
+        lines = self.read_lines(self.geometry.program_depth)
+        change()
+        self.write_lines(lines)
+        for memory in Memory:
+            self.write_words(memory, 0, words[memory])
+        self.write_lfsr(lfsr)
 
     def close(self) -> None:
         try:

