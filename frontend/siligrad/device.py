@@ -27,6 +27,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "DeviceUnavailable",
+    "OverrunError",
     "Report",
     "available_devices",
     "device_class",
@@ -46,6 +47,24 @@ class DeviceUnavailable(DeviceError):
 
 class CycleCountError(DeviceError):
     """A run did not take the cycles that its program promises."""
+
+
+class OverrunError(CycleCountError):
+    """A run took more cycles than its limit, and was ended unless it ended by itself.
+
+    The device can be used. What the memories hold depends on when the run was ended.
+
+    Parameters
+    ----------
+    message
+        What happened.
+    cycles
+        Busy cycles that the device counted.
+    """
+
+    def __init__(self, message: str, cycles: int) -> None:
+        super().__init__(message)
+        self.cycles = cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +131,14 @@ class Device(ABC):
     def execute(self, loop: Loop, limit: int) -> int:
         """Run the loaded program from line 0, as often as `loop` says.
 
-        Returns the busy cycles counted.
+        Returns the busy cycles counted, at most `limit`, which is at least 1.
 
         Raises
         ------
+        OverrunError
+            If it takes more than `limit` cycles.
         DeviceError
-            If it is still busy after `limit` cycles.
+            If it cannot be ended, or ends other than it should.
         """
 
     @abstractmethod
@@ -219,12 +240,14 @@ class Device(ABC):
             One for each argument that does not stay in the device; as for :meth:`write`. A program
             of several steps may also be run without, on the data set that was written before.
         check
-            Raise when the cycles counted are not the cycles promised.
+            Raise when the cycles counted are not the cycles promised, and let the device end a run
+            that takes more. Without it, only a run that takes twice as many and more is ended, and
+            reported like any other: what it has computed can be compared.
 
         Raises
         ------
         DeviceError
-            If there are too few or too many arguments, or the run does not end.
+            If there are too few or too many arguments, or the run cannot be ended.
         CycleCountError
             If the device took other than ``program.cycles`` cycles.
         siligrad.errors.DataError
@@ -244,8 +267,16 @@ class Device(ABC):
         for index, value in zip(wanted, inputs, strict=True):
             codes |= program.encode(index, value)
         self._write_codes(codes)
-        # A wrong machine may never end; one that is a little late is worth its number.
-        cycles = self.execute(program.loop, 2 * program.cycles + 1000)
+        # A wrong machine may never end; who compares wants to see all that a late one computes.
+        limit = program.cycles if check else 2 * program.cycles + 1000
+        try:
+            cycles = self.execute(program.loop, limit)
+        except OverrunError as overrun:
+            if check:
+                raise CycleCountError(
+                    f"program {program.name!r} promises {program.cycles} cycles: {overrun}"
+                ) from overrun
+            cycles = overrun.cycles
         if check and cycles != program.cycles:
             raise CycleCountError(
                 f"device {self.name} took {cycles} cycles for {program.name!r}, which promises "

@@ -15,6 +15,7 @@ from siligrad.isa import LINE_BITS, Geometry, Memory
 __all__ = [
     "HOST_ADDRESS_BITS",
     "IDENTIFICATION",
+    "OVERRUN_CYCLES",
     "REGION_BITS",
     "Region",
     "Register",
@@ -31,9 +32,16 @@ __all__ = [
 IDENTIFICATION = 0x53475244
 """What :attr:`Register.IDENTIFICATION` reads: ``SGRD``."""
 
-VERSION = 2 << 16 | 0
+VERSION = 2 << 16 | 1
 """What :attr:`Register.VERSION` reads: major << 16 | minor of this interface and of the
-instruction."""
+instruction.
+
+A minor version adds to what was there. A host needs the major version that it was written for, and
+its minor version or a later one."""
+
+OVERRUN_CYCLES = 3
+"""Busy cycles beyond :attr:`Register.LIMIT` with which a run is ended that does not end by itself.
+"""
 
 REGION_BITS = 20
 """Word address bits inside a region."""
@@ -84,14 +92,17 @@ class Register(IntEnum):
     X_STRIDE = 33  # words by which operands that move are further in the next step
     W_STRIDE = 34
     E_STRIDE = 35
+    LIMIT = 36  # busy cycles that a run may take, low word; 0 in both words: any number
+    LIMIT_HIGH = 37  # high word
 
 
 class Status(IntFlag):
     """Bits of :attr:`Register.STATUS`."""
 
     BUSY = 1  # a program runs
-    DONE = 2  # the last start has ended
+    DONE = 2  # the last start has ended by itself
     REFUSED = 4  # something was written or read that a running accelerator does not allow
+    OVERRUN = 8  # the last run was ended because it took more cycles than LIMIT
 
 
 _GEOMETRY = {

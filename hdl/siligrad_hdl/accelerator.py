@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.back import verilog
-from amaranth.hdl import Cat, Const, Module, Mux
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
@@ -18,6 +18,7 @@ from siligrad_hdl.program_memory import ProgramMemory
 from siligrad_hdl.saturations import SaturationCounters
 from siligrad_hdl.scratchpad import SkewedMemory, SkewedWriter
 from siligrad_hdl.sequencer import Sequencer, instructions_max
+from siligrad_hdl.watchdog import Watchdog
 
 __all__ = ["Accelerator", "to_verilog"]
 
@@ -79,6 +80,7 @@ class Accelerator(wiring.Component):
             address_bits=address_bits,
             program_depth=geometry.program_depth,
         )
+        self._watchdog = Watchdog()
         self._program = ProgramMemory(depth=geometry.program_depth)
         self._saturations = SaturationCounters(
             array=n, instructions=instructions_max(geometry.program_depth)
@@ -121,7 +123,11 @@ class Accelerator(wiring.Component):
         m = Module()
         n, dropped = self.geometry.array, self.geometry.dropped_bits
         m.submodules.host = host = self._host
-        m.submodules.sequencer = sequencer = self._sequencer
+        m.submodules.watchdog = watchdog = self._watchdog
+        # What ends a run resets the sequencer. What that has sent on its way goes on and finds
+        # nobody who wants it, but for a row that is on its way to a memory.
+        m.submodules.sequencer = ResetInserter(watchdog.end)(self._sequencer)
+        sequencer = self._sequencer
         m.submodules.program = program = self._program
         m.submodules.operands = operands = self._operands
         m.submodules.array = array = self._array
@@ -136,8 +142,12 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             self.busy.eq(sequencer.busy),
             host.busy.eq(sequencer.busy),
-            host.cycles.eq(sequencer.cycles),
             sequencer.start.eq(host.start),
+            watchdog.start.eq(host.start),
+            watchdog.busy.eq(sequencer.busy),
+            watchdog.limit.eq(host.limit),
+            host.cycles.eq(watchdog.cycles),
+            host.overrun.eq(watchdog.overrun),
             sequencer.entry.eq(host.entry),
             sequencer.steps.eq(host.steps),
             sequencer.host_request.eq(host.request),

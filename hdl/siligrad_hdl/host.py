@@ -54,11 +54,13 @@ class HostInterface(wiring.Component):
     busy : :py:`In(1)`
         A program runs.
     start, entry : :py:`Out(1)`, :py:`Out(range(program_depth))`
-        Run the program at this line.
+        Run the program at this line. Only while none runs.
     steps, strides : :py:`Out(16)`, :py:`Out(ADDRESS_BITS).array(3)`
         How often a run executes it, and how far operands move in X, W and E.
-    cycles : :py:`In(64)`
-        Cycles of the last run.
+    limit : :py:`Out(64)`
+        Cycles that a run may take.
+    cycles, overrun : :py:`In(64)`, :py:`In(1)`
+        Cycles of the last run, and whether it was ended for taking more.
     lfsr_load, lfsr_load_state, lfsr_states : :py:`Out(array)`, :py:`Out(32)`,
     :py:`In(32).array(array)`
         The shift registers of the epilogue's lanes.
@@ -90,7 +92,9 @@ class HostInterface(wiring.Component):
             "entry": Out(range(geometry.program_depth)),
             "steps": Out(STEPS_MAX.bit_length()),
             "strides": Out(ADDRESS_BITS).array(len(Memory)),
+            "limit": Out(64),
             "cycles": In(64),
+            "overrun": In(1),
             "lfsr_load": Out(n),
             "lfsr_load_state": Out(32),
             "lfsr_states": In(32).array(n),
@@ -190,16 +194,23 @@ class HostInterface(wiring.Component):
         strides = {
             memory: Signal(ADDRESS_BITS, name=f"{memory.name.lower()}_stride") for memory in Memory
         }
+        limit = Signal(64)
         started = Signal()
         m.d.comb += [
             self.entry.eq(entry),
+            self.limit.eq(limit),
             self.steps.eq(steps),
             self.start.eq(starts & ~self.busy),
             self.lfsr_load_state.eq(write_data),
         ]
         with m.If(self.start):
             m.d.sync += started.eq(1)
-        written: dict[Register, Signal] = {Register.ENTRY: entry, Register.STEPS: steps}
+        written: dict[Register, Value] = {
+            Register.ENTRY: entry,
+            Register.STEPS: steps,
+            Register.LIMIT: limit[:32],
+            Register.LIMIT_HIGH: limit[32:],
+        }
         for memory, stride in strides.items():
             m.d.comb += self.strides[memory].eq(stride)
             written[_STRIDES[memory]] = stride
@@ -210,9 +221,11 @@ class HostInterface(wiring.Component):
             m.d.comb += self.lfsr_load[lane].eq(
                 writes & is_register & (register == Register.LFSR + lane)
             )
-        assert list(Status) == [1, 2, 4]
+        assert list(Status) == [1, 2, 4, 8]
         status = Signal(32)
-        m.d.comb += status.eq(Cat(self.busy, started & ~self.busy, refused))
+        m.d.comb += status.eq(
+            Cat(self.busy, started & ~self.busy & ~self.overrun, refused, self.overrun)
+        )
         values = {
             Register.IDENTIFICATION: Const(IDENTIFICATION, 32),
             Register.VERSION: Const(VERSION, 32),

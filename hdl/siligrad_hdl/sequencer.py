@@ -17,7 +17,6 @@ from siligrad.isa import (
     Product,
     Timing,
 )
-from siligrad_hdl.cycle_counter import CycleCounter
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.epilogue import EPILOGUE_FIELDS, EpilogueControl
 from siligrad_hdl.fetch import Fetch
@@ -42,7 +41,8 @@ class Sequencer(wiring.Component):
     In which cycle something happens is in ``docs/spec/isa.md``. It depends on the program's words
     alone: no data enters the sequencer, and every register that decides about time is in here.
 
-    While no program runs, the memories belong to the host.
+    While no program runs, the memories belong to the host. A reset ends a program: what the
+    sequencer says from the next cycle on is what it says when no program has run.
 
     Parameters
     ----------
@@ -63,9 +63,6 @@ class Sequencer(wiring.Component):
         As in :class:`~siligrad_hdl.fetch.Fetch`. They and ``entry`` do not change while busy.
     busy : :py:`Out(1)`
         A program runs, from the cycle after ``start`` on.
-    cycles : :py:`Out(64)`
-        Cycles in which the last program, or the one that runs, has been busy; as in
-        :class:`~siligrad_hdl.cycle_counter.CycleCounter`.
     line_address, line_enable, line_output, line
         To the program memory, as in :class:`~siligrad_hdl.fetch.Fetch`.
     requests : :py:`Out(TileRequest).array(3)`
@@ -106,7 +103,6 @@ class Sequencer(wiring.Component):
             "steps": In(STEPS_MAX.bit_length()),
             "strides": In(ADDRESS_BITS).array(len(Memory)),
             "busy": Out(1),
-            "cycles": Out(64),
             "line_address": Out(range(program_depth)),
             "line_enable": Out(1),
             "line_output": Out(1),
@@ -178,8 +174,6 @@ class Sequencer(wiring.Component):
             m.d.sync += busy.eq(1)
         with m.Elif(done):
             m.d.sync += busy.eq(0)
-        m.submodules.cycles = cycles = CycleCounter()
-        m.d.comb += [cycles.clear.eq(start), cycles.count.eq(busy), self.cycles.eq(cycles.cycles)]
 
         # Fetch and stream.
         m.d.comb += [

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from siligrad.device import Device, DeviceError
+from siligrad.device import Device, DeviceError, OverrunError
 from siligrad.isa import LINE_BITS, EncodingError, Geometry, Loop, Memory
 from siligrad.registers import (
     IDENTIFICATION,
+    OVERRUN_CYCLES,
     VERSION,
     WORDS_PER_LINE,
     Region,
@@ -27,6 +28,7 @@ from siligrad.registers import (
 __all__ = ["HostDevice"]
 
 _WORD_MASK = 0xFFFFFFFF
+_LIMIT_MAX = (1 << 64) - 1
 
 
 class HostDevice(Device):
@@ -36,8 +38,9 @@ class HostDevice(Device):
     faster and wait more cleverly than by polling; it calls :meth:`identify` when the port is up.
     Everything else, from the layout of the memories to the start of a run, is here.
 
-    A run that exceeded its limit, or was interrupted, leaves the accelerator busy, and the port
-    refuses everything while it is: such a device refuses further use itself, and is opened anew.
+    The accelerator ends a run that exceeds its limit. One that does not, and one whose host was
+    interrupted, may be busy for good, and the port refuses everything while it is: such a device
+    refuses further use itself, and is opened anew.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -194,27 +197,40 @@ class HostDevice(Device):
 
     def execute(self, loop: Loop, limit: int) -> int:
         self._check_usable()
+        if not 1 <= limit <= _LIMIT_MAX:
+            raise ValueError(f"limit must be from 1 to {_LIMIT_MAX} cycles, not {limit}")
         self.write_register(Register.STATUS, 0)  # forget what was refused before
         self.write_register(Register.ENTRY, 0)
         self.write_register(Register.STEPS, loop.steps)
         self.write_register(Register.X_STRIDE, loop.x_stride)
         self.write_register(Register.W_STRIDE, loop.w_stride)
         self.write_register(Register.E_STRIDE, loop.e_stride)
+        self.write_register(Register.LIMIT, limit & _WORD_MASK)
+        self.write_register(Register.LIMIT_HIGH, limit >> 32)
         self.write_register(Register.CONTROL, 1)
         try:
-            self.wait(limit)
+            self.wait(limit + OVERRUN_CYCLES + 1)
         except BaseException:
             self._unusable = f"{self.name}: the program was interrupted and may still be running"
             raise
         status = Status(self.read_register(Register.STATUS))
         cycles = self.read_cycles()
-        if status & Status.BUSY or cycles > limit:
-            message = (
-                f"{self.name}: the program was still running after its limit of {limit} cycles"
+        if status & Status.BUSY:
+            self._unusable = (
+                f"{self.name}: the program is still running after its limit of {limit} cycles, and "
+                "the accelerator has not ended it"
             )
-            if status & Status.BUSY:
-                self._unusable = message
-            raise DeviceError(message)
+            raise DeviceError(self._unusable)
+        if status == Status.OVERRUN:
+            raise OverrunError(
+                f"{self.name}: the program was still running after its limit of {limit} cycles, "
+                f"and was ended after {cycles}",
+                cycles,
+            )
+        if status == Status.DONE and cycles > limit:
+            raise OverrunError(
+                f"{self.name}: the program took {cycles} cycles, its limit was {limit}", cycles
+            )
         if status != Status.DONE:
             raise DeviceError(
                 f"{self.name}: the program did not end as it should: the status is {status!r}, not "

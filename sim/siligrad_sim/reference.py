@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siligrad import lfsr
-from siligrad.device import Device
+from siligrad.device import Device, OverrunError
 from siligrad.fixed import Rounding, narrow, saturate, shift_round
 from siligrad.isa import (
     AuxMode,
@@ -95,12 +95,17 @@ class ReferenceDevice(Device):
 
     def execute(self, loop: Loop, limit: int) -> int:
         n = self.geometry.array
+        cycles = run_cycles([item.instruction for item in self._instructions], n, loop.steps)
+        if cycles > limit:
+            raise OverrunError(
+                f"{self.name}: the program takes {cycles} cycles, its limit is {limit}", cycles
+            )
         self._saturations = [0] * len(self._instructions)
         for step in range(loop.steps):
             offsets = {memory: step * loop.stride(memory) // n for memory in Memory}
             for index, decoded in enumerate(self._instructions):
                 self._saturations[index] += self._execute(decoded, offsets)
-        return run_cycles([item.instruction for item in self._instructions], n, loop.steps)
+        return cycles
 
     def _execute(self, decoded: _Decoded, offsets: dict[Memory, int]) -> int:
         """Execute one instruction and return how many elements saturated."""

@@ -255,6 +255,7 @@ def test_registers_tell_what_was_built() -> None:
         assert read[Register.CYCLES] == read[Register.CYCLES_HIGH] == 0
         assert read[Register.STEPS] == 1
         assert [read[register] for register in STRIDES] == [0, 0, 0]
+        assert [read[register] for register in LIMIT] == [0, 0]
 
     simulate(dut, bench)
 
@@ -265,7 +266,7 @@ def test_read_only_registers_and_words_that_do_not_exist_ignore_writes_and_read_
     async def bench(ctx: Any) -> None:
         host = Host(dut, ctx)
         before = [await host.read(REGISTERS + number) for number in range(100)]
-        writable = {Register.CONTROL, Register.STATUS, Register.ENTRY, *LFSRS, *LOOP}
+        writable = {Register.CONTROL, Register.STATUS, Register.ENTRY, *LFSRS, *LOOP, *LIMIT}
         for number in range(100):
             if number not in writable:
                 await host.write(REGISTERS + number, 0xFFFFFFFF)
@@ -273,7 +274,7 @@ def test_read_only_registers_and_words_that_do_not_exist_ignore_writes_and_read_
         for address in (
             REGISTERS + 15,
             REGISTERS + Register.LFSR + 3,
-            REGISTERS + Register.E_STRIDE + 1,
+            REGISTERS + Register.LIMIT_HIGH + 1,
             REGISTERS + 64 + Register.IDENTIFICATION,
             REGISTERS + 64 + Register.STEPS,
             REGISTERS + (1 << 19) + Register.ENTRY,
@@ -307,6 +308,7 @@ def test_read_only_registers_and_words_that_do_not_exist_ignore_writes_and_read_
 LFSRS = range(Register.LFSR, Register.LFSR + 3)
 STRIDES = (Register.X_STRIDE, Register.W_STRIDE, Register.E_STRIDE)
 LOOP = (Register.STEPS, *STRIDES)
+LIMIT = (Register.LIMIT, Register.LIMIT_HIGH)
 
 
 def test_words_are_read_as_they_were_written_and_sign_extended() -> None:
@@ -329,6 +331,8 @@ def test_words_are_read_as_they_were_written_and_sign_extended() -> None:
         written[REGISTERS + Register.ENTRY] = 16
         for register in LOOP:
             written[REGISTERS + register] = int(rng.integers(1, 2**16))
+        for register in LIMIT:
+            written[REGISTERS + register] = int(rng.integers(1, 2**32))
         for address, value in written.items():
             await host.write(address, value)
         for address in rng.permutation(list(written)).tolist():
@@ -369,6 +373,8 @@ def test_a_running_program_is_neither_disturbed_nor_slowed() -> None:
             (REGISTERS + Register.X_STRIDE, 3),
             (REGISTERS + Register.W_STRIDE, 3),
             (REGISTERS + Register.E_STRIDE, 3),
+            (REGISTERS + Register.LIMIT, 3),
+            (REGISTERS + Register.LIMIT_HIGH, 3),
             (REGISTERS + Register.CONTROL, 1),
             (REGISTERS + Register.CYCLES, 1),
             (element_address(Memory.X, 3, 0, 0), None),
@@ -387,6 +393,7 @@ def test_a_running_program_is_neither_disturbed_nor_slowed() -> None:
         assert await host.read(REGISTERS + Register.ENTRY) == 5
         assert await host.read(REGISTERS + Register.LFSR) == 1
         assert [await host.read(REGISTERS + register) for register in LOOP] == [1, 0, 0, 0]
+        assert [await host.read(REGISTERS + register) for register in LIMIT] == [0, 0]
         assert await host.read(element_address(Memory.X, 3, 0, 0)) == 127
         assert await host.read(Region.SATURATIONS.base) == 200 * 9
         # A shorter run: its cycles and its saturations replace those of the one before.

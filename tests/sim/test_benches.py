@@ -313,7 +313,7 @@ def small_step(n: int, word_bits: int = 16, operand_bits: int = 16, steps: int =
     ],
 )
 def test_the_accelerator_passes_its_bench(step: Step, simulator: Simulator) -> None:
-    assert len(run_accelerator(step, simulator)) == 8
+    assert len(run_accelerator(step, simulator)) == 9
 
 
 def test_an_accelerator_with_a_wrong_rounding_constant_fails_its_bench() -> None:

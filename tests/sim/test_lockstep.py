@@ -8,7 +8,13 @@ import pytest
 
 import siligrad as sg
 import siligrad.numpy as np
-from siligrad.device import CycleCountError, DeviceError, DeviceUnavailable, device_class
+from siligrad.device import (
+    CycleCountError,
+    DeviceError,
+    DeviceUnavailable,
+    OverrunError,
+    device_class,
+)
 from siligrad.isa import Loop, Memory
 from siligrad.program import Program
 from siligrad_sim.lockstep import Comparison, Lockstep
@@ -149,6 +155,38 @@ def test_a_device_says_what_it_was_given_wrong() -> None:
         CycleCountError, match=rf"took {program.cycles + 7} cycles .* {program.cycles}"
     ):
         slow.run(x)
+
+
+class Overruns(ReferenceDevice):
+    """A reference that is ended, by its own account, when it has taken so many cycles too many."""
+
+    name = "overruns"
+
+    def __init__(self, program: Program, late: int) -> None:
+        super().__init__(program.geometry)
+        self.late = late
+
+    def execute(self, loop: Loop, limit: int) -> int:
+        cycles = super().execute(loop, limit) + self.late
+        if cycles > limit:
+            raise OverrunError(f"ended after {cycles}", cycles)
+        return cycles
+
+
+@pytest.mark.parametrize("late", [3, 1 << 40])
+def test_a_run_that_was_ended_is_an_error_that_names_the_promise_or_is_compared(late: int) -> None:
+    program, x = compiled()
+    device = Overruns(program, late)
+    device.load(program)
+    promise = f"'layers' promises {program.cycles} cycles: ended after {program.cycles + late}"
+    with pytest.raises(CycleCountError, match=promise):
+        device.run(x)
+    pair = Lockstep(ReferenceDevice(program.geometry), device)
+    pair.load(program)
+    first = pair.run(x).first
+    assert str(first) == (
+        f"the cycle counter is {program.cycles + late}, but must be {program.cycles}"
+    )
 
 
 def test_a_device_that_is_not_installed_is_named_with_those_that_are() -> None:

@@ -10,10 +10,10 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
-from siligrad.device import DeviceError
+from siligrad.device import DeviceError, OverrunError
 from siligrad.isa import ONE_STEP, Gate, Geometry, Memory, encode_program
 from siligrad.lfsr import seed_lanes
-from siligrad.registers import IDENTIFICATION, VERSION, Register
+from siligrad.registers import IDENTIFICATION, OVERRUN_CYCLES, VERSION, Register
 from siligrad_hdl.accelerator import Accelerator
 from siligrad_hdl.ports import HostPort
 from siligrad_sim.benches.programs import (
@@ -175,11 +175,19 @@ GEOMETRY = Geometry(array=2, x_depth=16, w_depth=16, e_depth=16, program_depth=8
         ({}, "no siligrad .* its identification reads 0x00000000, not 0x53475244"),
         (
             {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: 3 << 16 | 7},
-            r"is of version 3\.7, this library needs 2\.0",
+            r"is of version 3\.7, this library needs 2\.1",
         ),
         (
             {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: VERSION},
             "a geometry that does not exist: array must be from 2 to 16, not 0",
+        ),
+        (  # a later minor version only adds
+            {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: VERSION + 1},
+            "a geometry that does not exist: array must be from 2 to 16, not 0",
+        ),
+        (
+            {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: VERSION - 1},
+            r"is of version 2\.0, this library needs 2\.1",
         ),
     ],
 )
@@ -206,8 +214,18 @@ def test_a_run_may_take_its_limit_and_no_cycle_more() -> None:
     with PysimDevice(GEOMETRY) as device:
         device.write_lines(lines)
         assert device.execute(ONE_STEP, cycles) == cycles
-        with pytest.raises(DeviceError, match=f"still running after its limit of {cycles - 1} "):
+        with pytest.raises(OverrunError, match=f"took {cycles} cycles, its limit was {cycles - 1}"):
             device.execute(ONE_STEP, cycles - 1)
+        for limit in (cycles - OVERRUN_CYCLES, 20):
+            ended = limit + OVERRUN_CYCLES
+            message = f"running after its limit of {limit} cycles, and was ended after {ended}$"
+            with pytest.raises(OverrunError, match=message) as raised:
+                device.execute(ONE_STEP, limit)
+            assert raised.value.cycles == ended
+        assert device.execute(ONE_STEP, cycles) == cycles
+        for limit in (0, 1 << 64):
+            with pytest.raises(ValueError, match=f"from 1 to 18446744073709551615 .* not {limit}"):
+                device.execute(ONE_STEP, limit)
 
 
 class WordByWord(HostDevice):
@@ -242,11 +260,20 @@ def test_words_alone_are_enough_for_a_device() -> None:
             device.execute(ONE_STEP, 1)
 
 
-def test_a_device_that_was_left_running_refuses_to_be_used() -> None:
+def test_a_device_that_does_not_end_a_run_refuses_to_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lines, cycles = small_program()
     device = PysimDevice(GEOMETRY)
     device.write_lines(lines)
-    with pytest.raises(DeviceError, match="limit of 30 cycles"):
+    write = device.write_register
+
+    def lose_the_limit(register: int, value: int) -> None:
+        write(register, 0 if register == Register.LIMIT else value)
+
+    monkeypatch.setattr(device, "write_register", lose_the_limit)
+    message = "still running after its limit of 30 cycles, and the accelerator has not ended it$"
+    with pytest.raises(DeviceError, match=message):
         device.execute(ONE_STEP, 30)
     for use in (
         lambda: device.execute(ONE_STEP, cycles),
@@ -258,7 +285,7 @@ def test_a_device_that_was_left_running_refuses_to_be_used() -> None:
         lambda: device.write_lfsr([1, 1]),
         lambda: device.read_saturations(1),
     ):
-        with pytest.raises(DeviceError, match="limit of 30 cycles; open the device anew"):
+        with pytest.raises(DeviceError, match="has not ended it; open the device anew"):
             use()
 
 

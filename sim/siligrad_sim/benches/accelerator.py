@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop, Memory, decode_program
 from siligrad.registers import (
     IDENTIFICATION,
+    OVERRUN_CYCLES,
     VERSION,
     Region,
     Register,
@@ -160,6 +161,13 @@ class Bench:
                     f"want {want}"
                 )
 
+    async def read_words(self) -> None:
+        """Let the machine go on from what the three memories hold."""
+        for memory, contents in self.machine.words.items():
+            for address, bank in np.ndindex(contents.shape):
+                word = await self.read(self.place(memory, address, bank))
+                contents[address, bank] = word - (1 << 32 if word >> 31 else 0)
+
     def draw(self, contents: Contents) -> dict[Memory, NDArray[np.int32]]:
         """Draw the words of the memories."""
         return draw_words(random_generator(), self.geometry, contents)
@@ -177,7 +185,7 @@ async def tells_what_it_is(dut: Any) -> None:
     wanted += [geometry.word_bits, 0]
     wanted += [1] * geometry.array
     wanted += [0] * (Register.STEPS - len(wanted))
-    wanted += [1, 0, 0, 0]
+    wanted += [1, 0, 0, 0, 0, 0]
     wanted += [0] * 40
     for register, want in enumerate(wanted):
         got = await bench.read_register(register)
@@ -222,6 +230,12 @@ async def keeps_every_word_where_it_was_written(dut: Any) -> None:
         got = await bench.read_register(register)
         want = 0xBC00 + register
         assert got == want, f"{register.name} {got:#x}, want {want:#x}: the low 16 bits"
+    for register in (Register.LIMIT, Register.LIMIT_HIGH):
+        await bench.write_register(register, 0xFEDCBA00 + register)
+    for register in (Register.LIMIT, Register.LIMIT_HIGH):
+        got = await bench.read_register(register)
+        want = 0xFEDCBA00 + register
+        assert got == want, f"{register.name} {got:#x}, want {want:#x}"
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
@@ -258,6 +272,32 @@ async def runs_from_any_entry(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
+async def ends_a_run_at_its_limit_and_runs_the_next_whole(dut: Any) -> None:
+    """A run that is ended early, late, and in its very last cycle; each followed by a whole one."""
+    bench = Bench(dut)
+    await bench.begin()
+    await bench.load(bench.draw("coarse"))
+    promised = bench.promised(bench.instructions, bench.loop)
+    for limit in (1, promised // 2, promised - OVERRUN_CYCLES):
+        ended = limit + OVERRUN_CYCLES
+        await bench.write_register(Register.LIMIT, limit)
+        await bench.start_program(bench.loop)
+        await bench.wait(ended)
+        status = await bench.read_register(Register.STATUS)
+        assert status == Status.OVERRUN, f"limit {limit}: status {status}, want {Status.OVERRUN}"
+        cycles = await bench.read_register(Register.CYCLES)
+        assert cycles == ended, f"limit {limit}: counted {cycles} cycles, want {ended}"
+        for number, lane in enumerate(bench.machine.lanes):
+            lane.state = await bench.read_register(Register.LFSR + number)
+        await bench.read_words()
+        await bench.write_register(Register.LIMIT, promised)
+        bench.machine.run(bench.instructions, bench.loop)
+        await bench.start_program(bench.loop)
+        await bench.wait(promised)
+        await bench.compare(promised)
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
 async def refuses_a_host_that_disturbs_a_run(dut: Any) -> None:
     """Whatever a host tries while a program runs: the run is the same, and the host is told."""
     bench = Bench(dut)
@@ -283,6 +323,8 @@ async def refuses_a_host_that_disturbs_a_run(dut: Any) -> None:
                 Register.X_STRIDE,
                 Register.W_STRIDE,
                 Register.E_STRIDE,
+                Register.LIMIT,
+                Register.LIMIT_HIGH,
             )
         ),
     ]
