@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from siligrad.isa import ONE_STEP, Geometry, Memory, encode_program
 from siligrad_sim.benches.programs import draw_words, training_step
 from siligrad_sim.benches.specification import busy_cycles
 from siligrad_sim.cxxrtl import CxxrtlDevice
+from siligrad_sim.icarus import IcarusDevice
 from siligrad_sim.pysim import PysimDevice
 from siligrad_sim.reference import ReferenceDevice
 from siligrad_sim.rtl import RtlDevice, trace
@@ -46,6 +47,8 @@ def read(path: Path) -> Changes:
                     if token.kind is TokenKind.CHANGE_SCALAR
                     else token.vector_change
                 )
+                if isinstance(change.value, str) and set(change.value) & set("xXzZ"):
+                    continue  # Icarus knows of undefined values
                 for name in names[change.id_code]:
                     result[name].append((time, int(change.value)))
     return result
@@ -56,7 +59,7 @@ def rises(changes: list[tuple[int, int]]) -> list[int]:
     return [time for (_, before), (time, value) in pairwise(changes) if (before, value) == (0, 1)]
 
 
-KINDS = {kind.name: kind for kind in (PysimDevice, CxxrtlDevice, VerilatorDevice)}
+KINDS = {kind.name: kind for kind in (IcarusDevice, PysimDevice, CxxrtlDevice, VerilatorDevice)}
 
 
 @pytest.fixture(params=KINDS)
@@ -79,7 +82,7 @@ def test_a_waveform_has_the_run_from_end_to_end(device: RtlDevice, tmp_path: Pat
     fall = next(time for time, value in changes["busy"] if time > rise and value == 0)
     assert fall - rise == CYCLES * period[0]
     # The registers that start a run, and that tell of it, in order.
-    addresses = [value for _, value in changes["host__address"] if value]
+    addresses = [value for value, _ in groupby(v for _, v in changes["host__address"] if v)]
     assert addresses[-10:] == [10, 11, 32, 33, 34, 35, 9, 10, 12, 13]
 
 
