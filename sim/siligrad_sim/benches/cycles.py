@@ -20,8 +20,9 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly
+from cocotb.utils import get_sim_time
 
-__all__ = ["next_cycle", "random_generator", "settled", "start"]
+__all__ = ["next_cycle", "now", "random_generator", "settled", "start"]
 
 _PERIOD_NS = 10
 
@@ -35,6 +36,11 @@ async def start(dut: Any, inputs: Mapping[str, int]) -> None:
     await FallingEdge(dut.clk)
     await FallingEdge(dut.clk)
     dut.rst.value = 0
+
+
+def now() -> int:
+    """Return the number of this cycle, counted from the start of the clock."""
+    return int(get_sim_time("ns")) // _PERIOD_NS
 
 
 async def settled() -> None:
