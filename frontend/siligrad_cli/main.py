@@ -14,6 +14,7 @@ from siligrad_cli import (
     compile,  # noqa: A004  a command
     demo,
     disassemble,
+    prove,
     quantize,
     report,
     run,
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_parser(commands)
     quantize.add_parser(commands)
     report.add_parser(commands)
+    prove.add_parser(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))

@@ -147,6 +147,7 @@ def check_lane(
     )
     signed = {"sum": total, "aux": aux, "result": lane.net("result", last), "not": result}
     show = {name: z3.BV2Int(term, is_signed=True) for name, term in signed.items()} | control
+    show |= {"saturated": lane.net("saturated", last), "which should be": z3.And(valid, saturated)}
     which = f"codes of {word_bits} bits and sums of {sum_bits}"
     exists = control["aux_mode"] != max(AuxMode) + 1  # what no program encodes
     count = 0
