@@ -25,7 +25,6 @@ from siligrad.files import replacing
 from siligrad.long_work import progress
 from siligrad.train import fit
 from siligrad_cli.bench.training import (
-    BATCH,
     Evaluator,
     Recipe,
     compile_step,
@@ -49,7 +48,7 @@ ARRAY = 16
 
 RECIPES = {
     "mnist-small": Recipe("mnist", (784, 100, 50, 10), halve_after=(18, 25)),
-    "mnist-large": Recipe("mnist", (784, 256, 128, 10), epochs=24, halve_after=(14, 19)),
+    "mnist-large": Recipe("mnist", (784, 256, 128, 10), batch=16, halve_after=(18, 25)),
     "fashion": Recipe("fashion_mnist", (784, 200, 100, 50, 10), rate=2.0**-6),
     "digits": Recipe("optdigits", (64, 32, 10)),
 }
@@ -235,9 +234,9 @@ def run_once(run: Run, folder: Path | None, output: Path, show: bool = True) -> 
                 start.params,
                 start.images,
                 start.targets,
-                optimizer=optim.Sgd(_Schedule(recipe, len(start.images) // BATCH)),
+                optimizer=optim.Sgd(_Schedule(recipe, len(start.images) // recipe.batch)),
                 epochs=recipe.epochs,
-                batch=BATCH,
+                batch=recipe.batch,
                 seed=run.seed,
                 checkpoint=checkpoint,
                 progress=show,

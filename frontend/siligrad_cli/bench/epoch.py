@@ -23,7 +23,7 @@ from siligrad.device import Device, Report, device_class
 from siligrad.errors import DataError, SiligradError
 from siligrad.files import replacing
 from siligrad.isa import ARRAY_SIZES, Memory
-from siligrad_cli.bench.training import BATCH, Evaluator, Recipe, Start, compile_step, start_of
+from siligrad_cli.bench.training import Evaluator, Recipe, Start, compile_step, start_of
 from siligrad_cli.options import natural, positive
 from siligrad_cli.plotting import plotting, save_figure
 from siligrad_sim.reference import ReferenceDevice
@@ -147,16 +147,16 @@ def run_epoch(
         With the first difference.
     """
     found = datasets.optdigits() if data == "optdigits" else datasets.load_idx_folder(Path(data))
+    recipe = Recipe(found.name, (found.inputs, HIDDEN, found.classes), epochs=1)
     if steps is not None:
-        if not 1 <= steps <= len(found.train_labels) // BATCH:
-            most = len(found.train_labels) // BATCH
+        if not 1 <= steps <= len(found.train_labels) // recipe.batch:
+            most = len(found.train_labels) // recipe.batch
             raise DataError(f"an epoch of {found.name} has {most} steps, not {steps}")
         found = replace(
             found,
-            train_images=found.train_images[: steps * BATCH],
-            train_labels=found.train_labels[: steps * BATCH],
+            train_images=found.train_images[: steps * recipe.batch],
+            train_labels=found.train_labels[: steps * recipe.batch],
         )
-    recipe = Recipe(found.name, (found.inputs, HIDDEN, found.classes), epochs=1)
     target = sg.Target(array=array)
     start = start_of(recipe, found, seed)
     program = compile_step(recipe, start, target)
@@ -186,7 +186,7 @@ def run_epoch(
         data=found.name,
         device=device,
         array=array,
-        batch=BATCH,
+        batch=recipe.batch,
         seed=seed,
         steps=len(got.losses),
         cycles_predicted=program.cycles * len(got.losses),

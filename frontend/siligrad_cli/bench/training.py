@@ -15,10 +15,7 @@ from siligrad import datasets, losses, metrics, nn, optim, quantize
 from siligrad.train import fit
 from siligrad_sim.reference import ReferenceDevice
 
-__all__ = ["BATCH", "Evaluator", "Recipe", "Start", "compile_step", "hold_out", "loss", "start_of"]
-
-BATCH = 32
-"""Examples of a step."""
+__all__ = ["Evaluator", "Recipe", "Start", "compile_step", "hold_out", "loss", "start_of"]
 
 _CALIBRATION_BATCHES = 8
 """Batches that the formats are calibrated on, with the parameters before and after an epoch."""
@@ -40,6 +37,8 @@ class Recipe:
         Folder of the data set.
     layers
         Sizes of the layers of a perceptron.
+    batch
+        Examples of a step.
     epochs
         Passes over the data.
     rate
@@ -50,6 +49,7 @@ class Recipe:
 
     data: str
     layers: tuple[int, ...]
+    batch: int = 32
     epochs: int = 30
     rate: float = 2.0**-5
     halve_after: tuple[int, ...] = (15, 21, 26)
@@ -96,7 +96,7 @@ def start_of(recipe: Recipe, data: datasets.Dataset, seed: int) -> Start:
         targets,
         optimizer=optim.Sgd(recipe.rate * _CALIBRATION_RATE),
         epochs=1,
-        batch=BATCH,
+        batch=recipe.batch,
         seed=seed,
         progress=False,
     )
@@ -117,10 +117,11 @@ def compile_step(recipe: Recipe, start: Start, target: sg.Target) -> sg.Program:
         ]
         return new, np.maximum(1 - y * nn.predict(params, x), 0)
 
+    batch = recipe.batch
     examples = [
-        (params, start.images[at : at + BATCH], start.targets[at : at + BATCH])
+        (params, start.images[at : at + batch], start.targets[at : at + batch])
         for params in (start.params, start.calibrated)
-        for at in range(0, len(start.images) - BATCH + 1, BATCH)[:_CALIBRATION_BATCHES]
+        for at in range(0, len(start.images) - batch + 1, batch)[:_CALIBRATION_BATCHES]
     ]
     return sg.compile(step, *examples[0], donate=0, calibration=examples[1:], target=target)
 
