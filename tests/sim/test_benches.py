@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,23 +18,23 @@ import siligrad as sg
 import siligrad.numpy as snp
 from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop, Rounding, encode_program
 from siligrad.program import Program
-from siligrad_hdl.accelerator import Accelerator, to_verilog
+from siligrad_hdl.accelerator import to_verilog
 from siligrad_hdl.array import SystolicArray
 from siligrad_hdl.cell import ProcessingElement
 from siligrad_hdl.epilogue import Epilogue
 from siligrad_hdl.lfsr import Lfsr
 from siligrad_hdl.scratchpad import SkewedMemory, SkewedWriter, TileRequest
-from siligrad_sim.bench_runner import BenchFailed, Simulator, run_bench
+from siligrad_sim.bench_runner import BenchFailed, Simulator
 from siligrad_sim.benches.programs import (
     Contents,
     Step,
     draw_words,
     random_loop,
     random_program,
-    training_step,
 )
 from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
 from siligrad_sim.reference import ReferenceDevice
+from tests.sim.bench_cases import SHARED, Case, connect, run_accelerator, small_step
 
 
 class WrittenMemory(wiring.Component):  # type: ignore[misc]  # Amaranth has no types
@@ -84,25 +84,6 @@ class WrittenMemory(wiring.Component):  # type: ignore[misc]  # Amaranth has no 
                 memory.write_data[lane].eq(writer.write_data[lane]),
             ]
         return m
-
-
-@dataclass(frozen=True)
-class Case:
-    """A bench, what builds its component, and the parameters of both."""
-
-    bench: str
-    component: type
-    parameters: dict[str, Any] = field(default_factory=dict)
-    tests: int = 1
-
-    def run(self, simulator: Simulator, **faults: Any) -> list[str]:
-        component = self.component(**self.parameters, **faults)
-        bench = f"siligrad_sim.benches.{self.bench}"
-        return run_bench(component, bench, simulator=simulator, parameters=self.parameters)
-
-    @property
-    def id(self) -> str:
-        return "-".join([self.bench, *map(str, self.parameters.values())])
 
 
 def cell(operand_bits: int, sum_bits: int) -> Case:
@@ -167,7 +148,7 @@ class EndsLate(ProcessingElement):
         m.submodules.cell = inner = ProcessingElement(
             operand_bits=self.operand_bits, sum_bits=self.sum_bits
         )
-        connect(m, self, inner, without={"last_west", "last_east"})
+        connect(m, self, inner, without={("last_west",), ("last_east",)})
         m.d.sync += [inner.last_west.eq(self.last_west), self.last_east.eq(self.last_west)]
         return m
 
@@ -180,7 +161,7 @@ class CapturesLate(SystolicArray):
         m.submodules.array = inner = SystolicArray(
             array=self.array, operand_bits=self.operand_bits, sum_bits=self.sum_bits
         )
-        connect(m, self, inner, without={"last"})
+        connect(m, self, inner, without={("last",)})
         m.d.sync += inner.last.eq(self.last)
         return m
 
@@ -220,22 +201,9 @@ class SwapsLanes(Epilogue):
         m.submodules.epilogue = inner = Epilogue(
             array=self.array, word_bits=self.word_bits, sum_bits=self.sum_bits
         )
-        connect(m, self, inner, without={"load"})
+        connect(m, self, inner, without={("load",)})
         m.d.comb += inner.load.eq(Cat(self.load[1], self.load[0], self.load[2:]))
         return m
-
-
-def connect(
-    m: Module, outer: wiring.Component, inner: wiring.Component, without: set[str] | None = None
-) -> None:
-    """Join every port of two components of one signature, but those `without`."""
-    for path, member, port in outer.signature.flatten(outer):
-        if path[0] in (without or ()):
-            continue
-        other: Any = inner
-        for name in path:
-            other = other[name] if isinstance(name, int) else getattr(other, name)
-        m.d.comb += other.eq(port) if member.flow == In else port.eq(other)
 
 
 @pytest.mark.parametrize(
@@ -261,46 +229,7 @@ def test_a_broken_memory_fails_its_bench_in_a_named_cycle(fault: str) -> None:
         memory(3, 13).run("icarus", fault=fault)
 
 
-def run_accelerator(
-    step: Step,
-    simulator: Simulator,
-    *,
-    component: object = None,
-    tests: list[str] | None = None,
-    **parameters: Any,
-) -> list[str]:
-    return run_bench(
-        Accelerator(step.geometry) if component is None else component,
-        "siligrad_sim.benches.accelerator",
-        simulator=simulator,
-        parameters={
-            "geometry": asdict(step.geometry),
-            "lines": [f"{line:x}" for line in encode_program(step.instructions)],
-            "loop": asdict(step.loop),
-            **parameters,
-        },
-        tests=tests,
-    )
-
-
 CONTENTS: list[Contents] = ["zeros", "largest", "random", "coarse"]
-
-
-SHARED = Geometry(array=3, x_depth=36, w_depth=36, e_depth=36, program_depth=40)
-"""One accelerator for the programs of several tests, to build only once."""
-
-
-def small_step(n: int, word_bits: int = 16, operand_bits: int = 16, steps: int = 1) -> Step:
-    return training_step(
-        n,
-        batch=n + 1,
-        inputs=n + 2,
-        hidden=2 * n - 1,
-        outputs=n - 1,
-        word_bits=word_bits,
-        operand_bits=operand_bits,
-        steps=steps,
-    )
 
 
 @pytest.mark.parametrize(
