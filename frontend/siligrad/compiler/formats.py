@@ -23,6 +23,10 @@ __all__ = ["Formats", "choose_formats"]
 _TOLERANCE = 2.0**-20
 """Relative distance at which a factor is taken for the power of two that it was meant to be."""
 
+_MOST_GIVEN_WAY = 64
+"""Fraction bits below the coarsest matrix at which rules contradict each other: no format has
+them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Formats:
@@ -86,11 +90,17 @@ def choose_formats(
         )
         for matrix in kernel.matrices
     }
+    lowest = min(fractions.values(), default=0) - _MOST_GIVEN_WAY
     changed = True
     while changed:
         before = dict(fractions)
         for operation in kernel.operations:
             _apply_rules(operation, exponents, fractions, target)
+            if fractions[operation.destination] < lowest:
+                raise LoweringError(
+                    f"{operation.source}: no formats satisfy {operation.destination.name} and what "
+                    "is added to it at once; use wider operands"
+                )
         changed = fractions != before
 
     shifts = {}
