@@ -1,0 +1,218 @@
+"""Bench of a whole device: what a host can do with it, compared with the specification.
+
+Each check takes an open device and raises AssertionError, or the device its own error, if it is
+not what the specification says. They need no simulator of their own: whatever carries the words
+of the host port will do, also a board. What is expected follows from the geometry alone, and is
+computed once for all devices of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siligrad.device import OverrunError
+from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop, Memory, encode_program
+from siligrad.lfsr import seed_lanes
+from siligrad.registers import OVERRUN_CYCLES, Register
+from siligrad_sim.benches.programs import (
+    Contents,
+    Step,
+    draw_words,
+    random_loop,
+    random_program,
+    training_step,
+)
+from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
+from siligrad_sim.host import HostDevice
+
+__all__ = [
+    "CHECKS",
+    "RANDOM_PROGRAMS",
+    "check_limits",
+    "check_random_programs",
+    "check_training_step",
+    "check_words",
+    "device_geometry",
+]
+
+RANDOM_PROGRAMS = 30
+
+_LIMIT = 100_000
+
+_CONTENTS: Sequence[Contents] = ("zeros", "largest", "random", "coarse")
+
+
+def device_geometry(n: int) -> Geometry:
+    """Return an accelerator with room for the training step and for random programs."""
+    return Geometry(array=n, x_depth=12 * n, w_depth=11 * n + 1, e_depth=14 * n, program_depth=60)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A program, what it finds, and what it must leave."""
+
+    instructions: Sequence[Instruction]
+    loop: Loop
+    words: Mapping[Memory, NDArray[np.int32]]
+    runs: int
+    cycles: int
+    words_after: Mapping[Memory, NDArray[np.int64]]
+    lanes_after: tuple[int, ...]
+    saturations: tuple[int, ...]
+
+    def check(self, device: HostDevice, what: str) -> None:
+        """Run it on `device`, whose shift registers are as they should be before it."""
+        device.write_lines(encode_program(self.instructions))
+        for memory, words in self.words.items():
+            device.write_words(memory, 0, words)
+        for _ in range(self.runs):
+            cycles = device.execute(self.loop, _LIMIT)
+            assert cycles == self.cycles, f"{what}: {cycles} cycles, want {self.cycles}"
+        for memory, got in device.dump().items():
+            np.testing.assert_array_equal(got, self.words_after[memory], err_msg=what)
+        assert device.read_lfsr() == self.lanes_after, f"{what}: shift registers"
+        counted = device.read_saturations(len(self.instructions))
+        assert counted == self.saturations, f"{what}: saturations {counted}"
+
+
+def check_training_step(device: HostDevice) -> None:
+    """Run a step of training twice on each kind of contents; compare everything."""
+    for contents, run in _training_steps(device.geometry).items():
+        device.write_lfsr(seed_lanes(device.geometry.array, device.geometry.array))
+        run.check(device, f"training on {contents}")
+
+
+def check_random_programs(device: HostDevice) -> None:
+    """Run :data:`RANDOM_PROGRAMS` programs of any instructions, one after the other."""
+    device.write_lfsr(seed_lanes(device.geometry.array, device.geometry.array))
+    for number, run in enumerate(_random_runs(device.geometry)):
+        run.check(device, f"random program {number}")
+
+
+def check_words(device: HostDevice) -> None:
+    """Write every word that a host can write, both values of each bit, and read it again."""
+    geometry = device.geometry
+    n, limit = geometry.array, (1 << geometry.word_bits - 1) - 1
+    rng = np.random.default_rng(n)
+    for sign in (1, -1):
+        codes = {
+            memory: sign * rng.integers(-limit, limit + 1, (geometry.depth(memory), n))
+            for memory in Memory
+        }
+        for memory, words in codes.items():
+            device.write_words(memory, 0, words.astype(np.int32))
+        for memory, got in device.dump().items():
+            np.testing.assert_array_equal(got, codes[memory], err_msg=f"words of {memory.name}")
+    for flipped in (0, (1 << 128) - 1):
+        lines = [int.from_bytes(rng.bytes(16)) ^ flipped for _ in range(geometry.program_depth)]
+        device.write_lines(lines)
+        assert device.read_lines(geometry.program_depth) == lines, "lines of the program"
+    widths: dict[int, int] = {
+        **dict.fromkeys((Register.LIMIT, Register.LIMIT_HIGH), 32),
+        **dict.fromkeys((Register.X_STRIDE, Register.W_STRIDE, Register.E_STRIDE), 16),
+        Register.STEPS: 16,
+        Register.ENTRY: (geometry.program_depth - 1).bit_length(),
+        **{Register.LFSR + lane: 32 for lane in range(n)},
+    }
+    for flipped in (0, (1 << 32) - 1):
+        wanted = {
+            register: (int(rng.integers(1 << 32)) ^ flipped) & ((1 << width) - 1)
+            for register, width in widths.items()
+        }
+        for register, value in wanted.items():
+            device.write_register(register, value)
+        read = {register: device.read_register(register) for register in wanted}
+        assert read == wanted, f"registers {read}, want {wanted}"
+
+
+def check_limits(device: HostDevice) -> None:
+    """End runs at limits of every number of bits, and let one finish that has none to fear."""
+    step = _step(device.geometry)
+    device.write_lines(encode_program(step.instructions))
+    whole = busy_cycles(step.instructions, device.geometry.array)
+    for limit in [1, 2, 3, *(1 << bit for bit in range(2, 64)), whole - 1, whole, (1 << 64) - 1]:
+        # At its limit the hardware is told to end, which takes it some cycles more.
+        ended = min(whole, limit + OVERRUN_CYCLES)
+        try:
+            cycles = device.execute(ONE_STEP, limit)
+            assert cycles <= limit, f"limit {limit}: nobody noticed the end after {cycles}"
+        except OverrunError as error:
+            cycles = error.cycles
+            assert cycles > limit, f"limit {limit}: said to exceed it after {cycles}"
+        assert cycles == ended, f"limit {limit}: ended after {cycles} cycles, want {ended}"
+
+
+CHECKS: Mapping[str, Callable[[HostDevice], None]] = {
+    "limits": check_limits,
+    "words": check_words,
+    "training step": check_training_step,
+    "random programs": check_random_programs,
+}
+"""All checks, the cheapest first."""
+
+
+@cache
+def _step(geometry: Geometry) -> Step:
+    n = geometry.array
+    return training_step(
+        n,
+        batch=n + 1,
+        inputs=n + 2,
+        hidden=2 * n - 1,
+        outputs=n - 1,
+        operand_bits=geometry.operand_bits,
+        word_bits=geometry.word_bits,
+    )
+
+
+@cache
+def _training_steps(geometry: Geometry) -> Mapping[Contents, _Run]:
+    step = _step(geometry)
+    rng = np.random.default_rng(geometry.array)
+    result = {}
+    for contents in _CONTENTS:
+        machine = Machine(geometry)
+        machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
+        words = draw_words(rng, geometry, contents)
+        result[contents] = _expected(machine, step.instructions, ONE_STEP, words, 2)
+    return result
+
+
+@cache
+def _random_runs(geometry: Geometry) -> Sequence[_Run]:
+    rng = np.random.default_rng(geometry.array)
+    machine = Machine(geometry)
+    machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
+    result = []
+    for number in range(RANDOM_PROGRAMS):
+        loop = random_loop(rng, geometry, 1 + number % 3 // 2)
+        instructions = random_program(rng, geometry, 6, loop)
+        words = draw_words(rng, geometry, _CONTENTS[number % len(_CONTENTS)])
+        result.append(_expected(machine, instructions, loop, words, 1))
+    return result
+
+
+def _expected(
+    machine: Machine, instructions: Sequence[Instruction], loop: Loop, words: Any, runs: int
+) -> _Run:
+    """Return the run of a program on `words`, and leave `machine` as it leaves the device."""
+    for memory in Memory:
+        machine.words[memory][:] = words[memory]
+    for _ in range(runs):
+        machine.run(instructions, loop)
+    return _Run(
+        instructions,
+        loop,
+        words,
+        runs,
+        busy_cycles(instructions, machine.geometry.array, loop.steps),
+        {memory: machine.words[memory].copy() for memory in Memory},
+        tuple(lane.state for lane in machine.lanes),
+        tuple(machine.saturations),
+    )
