@@ -20,7 +20,16 @@ from siligrad_sim.campaign.trial import Trial
 from siligrad_sim.lockstep import Difference, Lockstep
 from siligrad_sim.reference import ReferenceDevice
 
-__all__ = ["Compared", "Machines", "Mismatch", "Written", "usable_devices", "written"]
+__all__ = [
+    "Compared",
+    "Machines",
+    "Mismatch",
+    "Written",
+    "compare",
+    "set_up",
+    "usable_devices",
+    "written",
+]
 
 OPEN_DEVICES = 16
 """Devices that are kept open at most."""
@@ -124,8 +133,8 @@ class Machines:
         """
         machine = self.device(device, trial.program.geometry)
         result = compare(trial, machine)
-        if result.mismatch is not None:  # it may be busy for good, or worse
-            self.forget(machine)
+        if result.mismatch is not None and result.mismatch.difference is None:
+            self.forget(machine)  # it failed, and may be busy for good
         return result
 
     def device(self, name: str, geometry: Geometry) -> Device:
@@ -169,12 +178,9 @@ def compare(trial: Trial, machine: Device) -> Compared:
     reference = ReferenceDevice(program.geometry)
     pair = Lockstep(reference, machine)
     words = cycles = saturations = 0
-    for memory in Memory:
-        reference.write_words(memory, 0, trial.leftover[memory])
+    set_up(trial, reference)
     try:
-        for memory in Memory:
-            machine.write_words(memory, 0, trial.leftover[memory])
-        pair.load(program, seed=trial.seed)
+        set_up(trial, machine)
     except DeviceError as error:
         return Compared(0, 0, 0, 0, Mismatch(machine.name, 0, f"while loading: {error}"))
     for run in range(len(trial.runs)):
@@ -197,6 +203,13 @@ def compare(trial: Trial, machine: Device) -> Compared:
             )
             return Compared(run + 1, words, cycles, saturations, different)
     return Compared(len(trial.runs), words, cycles, saturations, None)
+
+
+def set_up(trial: Trial, machine: Device) -> None:
+    """Set everything that a trial begins with: all words, the program, the shift registers."""
+    for memory in Memory:
+        machine.write_words(memory, 0, trial.leftover[memory])
+    machine.load(trial.program, seed=trial.seed)
 
 
 def written(program: Program, memory: Memory, address: int, bank: int) -> Written | None:
