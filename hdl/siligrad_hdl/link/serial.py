@@ -1,0 +1,286 @@
+"""The link: what carries out the requests of frames, and answers them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.crc import catalog
+from amaranth.lib.wiring import In, Out
+
+from siligrad.registers import HOST_ADDRESS_BITS
+from siligrad_hdl.link.cobs import CobsDecoder, CobsEncoder
+from siligrad_hdl.link.uart import UartReceiver, UartTransmitter
+from siligrad_hdl.ports import HostPort
+
+__all__ = ["CRC_BYTES", "Answer", "LinkCommands", "Operation", "SerialLink", "WORDS_MAX"]
+
+WORDS_MAX = 64
+"""Most words of a frame."""
+
+CRC_BYTES = 4
+"""Of the check at the end of a frame."""
+
+
+class Operation(IntEnum):
+    """What a frame asks for."""
+
+    HELLO = 0
+    READ = 1
+    WRITE = 2
+
+
+class Answer(IntEnum):
+    """The status of a reply."""
+
+    DONE = 0
+    OTHER_SESSION = 1
+    OTHER_NUMBER = 2
+    NOT_UNDERSTOOD = 3
+
+
+_REQUEST = data.StructLayout({
+    "session": 32,
+    "number": 32,
+    "operation": 8,
+    "count": 8,  # of words, less one
+    "address": 32,
+})
+"""What a request begins with."""
+
+_REPLY = data.StructLayout({"session": 32, "number": 32, "status": 8})
+"""What a reply begins with."""
+
+
+def _bytes(layout: data.StructLayout) -> int:
+    return int(layout.size) // 8
+
+
+_REPLY_BYTES = _bytes(_REPLY) + 4 * WORDS_MAX + CRC_BYTES
+
+
+class LinkCommands(wiring.Component):
+    """Carries out requests, each once, and answers them; ``docs/spec/link.md`` says how.
+
+    Bytes of a request that comes while another is carried out or answered are dropped, and so is
+    what follows of it.
+
+    Members
+    -------
+    data, data_valid, end, complete
+        As of :class:`~siligrad_hdl.link.cobs.CobsDecoder`, on the other side.
+    reply : :py:`Out(stream.Signature(8))`
+        Bytes of the reply.
+    reply_end : :py:`Out(1)`
+        The reply is complete; together with no byte, while ``reply.ready`` is high.
+    host : :py:`In(HostPort)`
+        To the accelerator.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "data": In(8),
+            "data_valid": In(1),
+            "end": In(1),
+            "complete": In(1),
+            "reply": Out(stream.Signature(8)),
+            "reply_end": Out(1),
+            "host": In(HostPort()),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        request = Signal(_REQUEST)
+        words_before = _bytes(_REQUEST)
+
+        # Words lie in a memory until the check behind them is known to be right; the check itself
+        # is the word behind the last one.
+        m.submodules.words = words = memory.Memory(shape=32, depth=2 * WORDS_MAX, init=[])
+        write_port, read_port = words.write_port(), words.read_port()
+        m.submodules.crc_in = crc_in = catalog.CRC32_ETHERNET(data_width=8).create()
+        m.submodules.crc_out = crc_out = catalog.CRC32_ETHERNET(data_width=8).create()
+
+        # Receiving.
+        listening = Signal()  # no request is being carried out
+        skipping = Signal()  # the rest of a frame whose beginning was dropped
+        length = Signal(range(_bytes(_REQUEST) + 4 * WORDS_MAX + CRC_BYTES + 2))
+        word = Signal(32)
+        position = Signal(len(length))
+        taken = Signal()
+        m.d.comb += [
+            taken.eq(self.data_valid & listening & ~skipping),
+            position.eq(length - words_before),
+            crc_in.start.eq(length == 0),
+            crc_in.valid.eq(taken),
+            crc_in.data.eq(self.data),
+            write_port.en.eq(taken & (length >= words_before) & (position[:2] == 3)),
+            write_port.addr.eq(position[2:]),
+            write_port.data.eq(Cat(word[8:], self.data)),
+        ]
+        with m.If(taken):
+            with m.If(~length.all()):  # too many bytes stay too many
+                m.d.sync += length.eq(length + 1)
+            m.d.sync += word.eq(Cat(word[8:], self.data))
+            with m.If(length < words_before):
+                m.d.sync += request.eq(Cat(request.as_value()[8:], self.data))
+        with m.If(self.data_valid & ~listening):
+            m.d.sync += skipping.eq(1)
+        with m.If(self.end):
+            m.d.sync += skipping.eq(0)
+
+        # Judging.
+        session = Signal(32)
+        number = Signal(32)
+        next_number = Signal(32)
+        m.d.comb += next_number.eq(number + 1)
+        received = Signal(len(length))
+        status = Signal(Answer)
+        is_hello = request.operation == Operation.HELLO
+        is_read = request.operation == Operation.READ
+        is_write = request.operation == Operation.WRITE
+        expected = words_before + CRC_BYTES + Mux(is_write, (request.count + 1) << 2, 0)
+        understood = Signal()
+        m.d.comb += understood.eq(
+            (is_hello | is_read | is_write)
+            & (request.count < WORDS_MAX)
+            & (received == expected)
+            & (request.address + request.count < 1 << HOST_ADDRESS_BITS)
+            & ~(is_hello & (request.session == 0))
+        )
+
+        # Carrying out and answering.
+        left = Signal(range(WORDS_MAX + 1))  # words, less one; its sign bit ends
+        address = Signal(HOST_ADDRESS_BITS)
+        index = Signal(range(2 * WORDS_MAX))
+        head = Signal(_REPLY)
+        sending = Signal(_REPLY.size)
+        bytes_left = Signal(range(_bytes(_REPLY)))
+        is_check = Signal()
+        m.d.comb += [
+            read_port.addr.eq(index),
+            head.session.eq(request.session),
+            head.number.eq(request.number),
+            head.status.eq(status),
+            self.reply.payload.eq(sending[:8]),
+            crc_out.data.eq(sending[:8]),
+        ]
+        with m.FSM():
+            with m.State("LISTEN"):
+                m.d.comb += listening.eq(1)
+                with m.If(self.end):
+                    m.d.sync += [length.eq(0), received.eq(length)]
+                    # The check of the last byte is there since the cycle before this one.
+                    long_enough = length >= words_before + CRC_BYTES
+                    with m.If(self.complete & ~skipping & long_enough & crc_in.match_detected):
+                        m.next = "JUDGE"
+            with m.State("JUDGE"):
+                m.d.sync += [
+                    left.eq(request.count),
+                    address.eq(request.address),
+                    index.eq(0),
+                    status.eq(Answer.DONE),
+                ]
+                m.next = "ANSWER"
+                with m.If(~understood):
+                    m.d.sync += status.eq(Answer.NOT_UNDERSTOOD)
+                with m.Elif(is_hello), m.If(request.session != session):
+                    m.d.sync += [session.eq(request.session), number.eq(request.number)]
+                with m.Elif((request.session != session) | (session == 0)):
+                    m.d.sync += status.eq(Answer.OTHER_SESSION)
+                with m.Elif(request.number == next_number):
+                    m.d.sync += number.eq(next_number)
+                    with m.If(is_write):
+                        m.next = "FETCH"
+                with m.Elif(request.number != number):
+                    m.d.sync += status.eq(Answer.OTHER_NUMBER)
+
+            with m.State("FETCH"):
+                m.next = "WRITE"
+            with m.State("WRITE"):
+                m.d.comb += [self.host.strobe.eq(1), self.host.write.eq(1)]
+                with m.If(self.host.acknowledge):
+                    m.d.sync += [left.eq(left - 1), address.eq(address + 1), index.eq(index + 1)]
+                    m.next = "FETCH"
+                    with m.If(left == 0):
+                        m.next = "ANSWER"
+
+            with m.State("ANSWER"):
+                m.d.comb += crc_out.start.eq(1)
+                m.d.sync += [
+                    sending.eq(head),
+                    bytes_left.eq(_bytes(_REPLY) - 1),
+                    is_check.eq(0),
+                ]
+                m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += self.reply.valid.eq(1)
+                with m.If(self.reply.ready):
+                    m.d.comb += crc_out.valid.eq(1)
+                    m.d.sync += [sending.eq(sending >> 8), bytes_left.eq(bytes_left - 1)]
+                    with m.If(bytes_left == 0):
+                        m.next = "NEXT"
+            with m.State("NEXT"):
+                with m.If(is_check), m.If(self.reply.ready):
+                    m.d.comb += self.reply_end.eq(1)
+                    m.next = "LISTEN"
+                with m.Elif(is_read & (status == Answer.DONE) & ~left[-1]):
+                    m.next = "READ"
+                with m.Else():
+                    m.d.sync += [sending.eq(crc_out.crc), bytes_left.eq(3), is_check.eq(1)]
+                    m.next = "SEND"
+            with m.State("READ"):
+                m.d.comb += self.host.strobe.eq(1)
+                with m.If(self.host.acknowledge):
+                    m.d.sync += [
+                        sending.eq(self.host.read_data),
+                        bytes_left.eq(3),
+                        left.eq(left - 1),
+                        address.eq(address + 1),
+                    ]
+                    m.next = "SEND"
+        m.d.comb += [self.host.address.eq(address), self.host.write_data.eq(read_port.data)]
+        return m
+
+
+class SerialLink(wiring.Component):
+    """The host port on a serial line.
+
+    Parameters
+    ----------
+    bit_cycles : :class:`int`
+        Clock cycles of a bit; see :func:`~siligrad_hdl.link.uart.bit_cycles`.
+
+    Members
+    -------
+    rx, tx : :py:`In(1)`, :py:`Out(1)`
+        The line, from the host and to it.
+    host : :py:`In(HostPort)`
+        To the accelerator.
+    """
+
+    def __init__(self, *, bit_cycles: int) -> None:
+        self.bit_cycles = bit_cycles
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "host": In(HostPort())})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.receiver = receiver = UartReceiver(bit_cycles=self.bit_cycles)
+        m.submodules.transmitter = transmitter = UartTransmitter(bit_cycles=self.bit_cycles)
+        m.submodules.decoder = decoder = CobsDecoder()
+        m.submodules.encoder = encoder = CobsEncoder(size=_REPLY_BYTES)
+        m.submodules.commands = commands = LinkCommands()
+        wiring.connect(m, receiver.bytes, decoder.bytes)
+        wiring.connect(m, commands.reply, encoder.data)
+        wiring.connect(m, encoder.bytes, transmitter.bytes)
+        wiring.connect(m, commands.host, wiring.flipped(self.host))
+        m.d.comb += [
+            receiver.wire.eq(self.rx),
+            self.tx.eq(transmitter.wire),
+            commands.data.eq(decoder.data),
+            commands.data_valid.eq(decoder.data_valid),
+            commands.end.eq(decoder.end),
+            commands.complete.eq(decoder.complete),
+            encoder.end.eq(commands.reply_end),
+        ]
+        return m
