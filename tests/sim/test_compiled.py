@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from siligrad.device import DeviceError, DeviceUnavailable, OverrunError
+from siligrad.host import HostDevice
 from siligrad.isa import ONE_STEP, Geometry, Memory, encode_program
 from siligrad.lfsr import seed_lanes
 from siligrad_sim import compiled, cxxrtl, verilator
@@ -25,7 +26,6 @@ from siligrad_sim.benches.programs import (
 )
 from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
 from siligrad_sim.cxxrtl import CxxrtlDevice
-from siligrad_sim.host import HostDevice
 from siligrad_sim.pysim import PysimDevice
 from siligrad_sim.toolchain import ToolMissing
 from siligrad_sim.verilator import VerilatorDevice

@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from siligrad.device import DeviceError, OverrunError
+from siligrad.host import HostDevice
 from siligrad.isa import ONE_STEP, Gate, Geometry, Memory, encode_program
 from siligrad.lfsr import seed_lanes
 from siligrad.registers import IDENTIFICATION, OVERRUN_CYCLES, VERSION, Register
@@ -24,7 +25,6 @@ from siligrad_sim.benches.programs import (
     training_step,
 )
 from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
-from siligrad_sim.host import HostDevice
 from siligrad_sim.pysim import PysimDevice
 
 LIMIT = 100_000
