@@ -17,9 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siligrad.device import OverrunError
+from siligrad.host import HostDevice
 from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop, Memory, encode_program
 from siligrad.lfsr import seed_lanes
-from siligrad.registers import OVERRUN_CYCLES, Register
+from siligrad.registers import (
+    OVERRUN_CYCLES,
+    Region,
+    Register,
+    Status,
+    element_address,
+    program_address,
+)
 from siligrad_sim.benches.programs import (
     Contents,
     Step,
@@ -29,13 +37,14 @@ from siligrad_sim.benches.programs import (
     training_step,
 )
 from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
-from siligrad_sim.host import HostDevice
 
 __all__ = [
     "CHECKS",
     "RANDOM_PROGRAMS",
+    "check_entry",
     "check_limits",
     "check_random_programs",
+    "check_refusals",
     "check_training_step",
     "check_words",
     "device_geometry",
@@ -44,6 +53,9 @@ __all__ = [
 RANDOM_PROGRAMS = 30
 
 _LIMIT = 100_000
+
+_ACCESSES = 3
+"""By which a run is disturbed; it ends before there are many."""
 
 _CONTENTS: Sequence[Contents] = ("zeros", "largest", "random", "coarse")
 
@@ -74,6 +86,13 @@ class _Run:
         for _ in range(self.runs):
             cycles = device.execute(self.loop, _LIMIT)
             assert cycles == self.cycles, f"{what}: {cycles} cycles, want {self.cycles}"
+        self.compare(device, cycles, what)
+
+    def compare(self, device: HostDevice, cycles: int, what: str) -> None:
+        """Compare all that it leaves, and the cycles it took, after it was run on `device`."""
+        assert cycles == self.cycles, f"{what}: {cycles} cycles, want {self.cycles}"
+        status = device.read_register(Register.STATUS)
+        assert status == Status.DONE, f"{what}: status {status}"
         for memory, got in device.dump().items():
             np.testing.assert_array_equal(got, self.words_after[memory], err_msg=what)
         assert device.read_lfsr() == self.lanes_after, f"{what}: shift registers"
@@ -148,9 +167,77 @@ def check_limits(device: HostDevice) -> None:
         assert cycles == ended, f"limit {limit}: ended after {cycles} cycles, want {ended}"
 
 
+def check_entry(device: HostDevice) -> None:
+    """Run a program from each of its instructions on."""
+    n = device.geometry.array
+    step, lines = _step(device.geometry), 0
+    device.write_lines(encode_program(step.instructions))
+    device.write_lfsr(seed_lanes(n, n))
+    for index, run in enumerate(_tails(device.geometry)):
+        for memory, words in run.words.items():
+            device.write_words(memory, 0, words)
+        device.write_register(Register.STATUS, 0)
+        device.write_register(Register.ENTRY, lines)
+        device.write_register(Register.STEPS, 1)
+        device.write_register(Register.LIMIT, 0)
+        device.write_register(Register.LIMIT_HIGH, 0)
+        device.write_register(Register.CONTROL, 1)
+        device.wait(_LIMIT)
+        run.compare(device, device.read_cycles(), f"from instruction {index} on")
+        lines += step.instructions[index].lines
+
+
+def check_refusals(device: HostDevice) -> None:
+    """Disturb a run with every access that is not allowed; it is refused, told of, and harmless."""
+    geometry = device.geometry
+    settings = {
+        Register.ENTRY: 0,
+        Register.STEPS: 1,
+        Register.X_STRIDE: 0,
+        Register.W_STRIDE: 0,
+        Register.E_STRIDE: 0,
+        Register.LIMIT: 0,
+        Register.LIMIT_HIGH: 0,
+    }
+    states = range(Register.LFSR, Register.LFSR + geometry.array)
+    registers = [Region.REGISTERS.base + each for each in (*settings, Register.CONTROL, *states)]
+    memories = [element_address(memory, geometry.array, 1, 1) for memory in Memory]
+    memories += [program_address(1), Region.SATURATIONS.base]
+    accesses = [(address, True) for address in [*registers, *memories]]
+    accesses += [(address, False) for address in memories]
+    step = _step(geometry)
+    device.write_lines(encode_program(step.instructions))
+    run = _repeated(geometry, -(-len(accesses) // _ACCESSES))
+    for memory, words in run.words.items():
+        device.write_words(memory, 0, words)
+    device.write_lfsr(seed_lanes(geometry.array, geometry.array))
+    for first in range(0, len(accesses), _ACCESSES):
+        for register, value in settings.items():
+            device.write_register(register, value)
+        device.write_register(Register.CONTROL, 1)
+        for address, writes in accesses[first : first + _ACCESSES]:
+            if writes:
+                device.write_word(address, 2)
+            else:
+                got = device.read_word(address)
+                assert got == 0, f"word {address:#x} of a busy accelerator {got:#x}"
+            what = f"{'writing' if writes else 'reading'} {address:#x}"
+            for expected in (Status.BUSY | Status.REFUSED, Status.BUSY):
+                status = device.read_register(Register.STATUS)
+                assert status == expected, f"status {status} after {what}, want {expected!r}"
+                device.write_register(Register.STATUS, 0)
+        device.wait(_LIMIT)
+        for register, value in settings.items():
+            got = device.read_register(register)
+            assert got == value, f"{register.name} {got:#x} after it was refused, want {value:#x}"
+    run.compare(device, device.read_cycles(), "runs that were disturbed")
+
+
 CHECKS: Mapping[str, Callable[[HostDevice], None]] = {
     "limits": check_limits,
     "words": check_words,
+    "refusals": check_refusals,
+    "entry": check_entry,
     "training step": check_training_step,
     "random programs": check_random_programs,
 }
@@ -182,6 +269,29 @@ def _training_steps(geometry: Geometry) -> Mapping[Contents, _Run]:
         words = draw_words(rng, geometry, contents)
         result[contents] = _expected(machine, step.instructions, ONE_STEP, words, 2)
     return result
+
+
+@cache
+def _repeated(geometry: Geometry, runs: int) -> _Run:
+    """Return the training step, run so often."""
+    machine = Machine(geometry)
+    machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
+    words = draw_words(np.random.default_rng(geometry.array), geometry, "coarse")
+    return _expected(machine, _step(geometry).instructions, ONE_STEP, words, runs)
+
+
+@cache
+def _tails(geometry: Geometry) -> Sequence[_Run]:
+    """Return for each instruction of the training step the run that begins with it."""
+    machine = Machine(geometry)
+    machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
+    rng = np.random.default_rng(geometry.array)
+    words = draw_words(rng, geometry, "coarse")
+    instructions = _step(geometry).instructions
+    return [
+        _expected(machine, instructions[first:], ONE_STEP, words, 1)
+        for first in range(len(instructions))
+    ]
 
 
 @cache
