@@ -28,7 +28,7 @@ class HostPort(wiring.Signature):
     write_data : :py:`In(32)`
         What a write writes.
     read_data : :py:`Out(32)`
-        What a read has read, valid while ``acknowledge`` is high; zero when nothing was read.
+        What a read has read, valid while its ``acknowledge`` is high; zero where nothing was read.
     acknowledge : :py:`Out(1)`
         The request is done. Low when no request is made.
     """

@@ -41,6 +41,7 @@ __all__ = [
     "bench_parameters",
     "convert_to_verilog",
     "run_bench",
+    "without_initial_values",
 ]
 
 Simulator = Literal["icarus", "verilator"]
@@ -77,6 +78,7 @@ def run_bench(
     tests: Sequence[str] | None = None,
     seed: int = SEED,
     internals: bool = False,
+    unknowns: bool = False,
 ) -> list[str]:
     """Run the tests of the module ``bench`` on ``component`` and return their names.
 
@@ -100,9 +102,14 @@ def run_bench(
     internals
         Let a bench in Verilator see the signals inside ``top`` too, not only its ports. Costs two
         to three times the speed. In Icarus they can always be seen.
+    unknowns
+        Let every register and memory begin with X, as in :func:`without_initial_values`. In Icarus
+        alone: Verilator knows no X.
 
     Raises
     ------
+    ValueError
+        If `unknowns` are asked of Verilator.
     BenchFailed
         If a test fails, none runs, or the simulator does not build or does not end well. The
         message has every failure and the end of the simulator's log.
@@ -111,8 +118,12 @@ def run_bench(
     """
     from cocotb_tools.runner import get_runner  # noqa: PLC0415  (the bench itself imports us)
 
+    if unknowns and simulator != "icarus":
+        raise ValueError(f"unknowns must be simulated in icarus; {simulator} knows no X")
     libpython = find_libpython()
     verilog = component if isinstance(component, str) else convert_to_verilog(component, top)
+    if unknowns:
+        verilog = without_initial_values(verilog)
     model = _build(verilog, top, simulator, internals=internals)
     environment = {
         PARAMETERS_VARIABLE: json.dumps(dict(parameters or {})),
@@ -158,6 +169,28 @@ def convert_to_verilog(component: object, top: str = "top") -> str:
     from amaranth.back import verilog  # noqa: PLC0415  (not needed inside the simulator)
 
     text: str = verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
+    return text
+
+
+def without_initial_values(verilog: str) -> str:
+    """Return `verilog`, as Amaranth wrote it, with no register and no memory initialised.
+
+    A reset then does all that is done. In silicon, and in an FPGA after a reset, no more is.
+
+    Raises
+    ------
+    ValueError
+        If nothing in it is initialised: then it is not what it is taken for.
+    """
+    # Yosys' own registers, which make processes run once at the beginning, hold no state.
+    registers = re.compile(
+        r"^(\s*(?:output\s+)?reg\s(?!.*\$auto\$)[^=;]*?)\s*=\s[^;]*;", re.MULTILINE
+    )
+    memories = re.compile(r"^(\s*)initial begin\n.*?^\1end\n", re.DOTALL | re.MULTILINE)
+    text, count = registers.subn(r"\1 ;", verilog)
+    text, more = memories.subn("", text)
+    if not count + more:
+        raise ValueError("the Verilog initialises nothing, so nothing can be taken out of it")
     return text
 
 

@@ -60,6 +60,7 @@ def run_accelerator(
     component: object = None,
     bench: str = "accelerator",
     tests: list[str] | None = None,
+    unknowns: bool = False,
     **parameters: Any,
 ) -> list[str]:
     return run_bench(
@@ -73,6 +74,7 @@ def run_accelerator(
             **parameters,
         },
         tests=tests,
+        unknowns=unknowns,
     )
 
 

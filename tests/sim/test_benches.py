@@ -102,7 +102,7 @@ def memory(n: int, depth: int) -> Case:
 
 def epilogue(n: int, word_bits: int = 16, sum_bits: int = 40) -> Case:
     sizes = {"array": n, "word_bits": word_bits, "sum_bits": sum_bits}
-    return Case("epilogue", Epilogue, sizes, 6)
+    return Case("epilogue", Epilogue, sizes, 10)
 
 
 LFSR = Case("lfsr", Lfsr, tests=5)

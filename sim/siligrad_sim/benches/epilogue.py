@@ -159,6 +159,28 @@ async def rounds_ties_and_saturates_at_both_ends(dut: Any, rounding: Rounding) -
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(rounding=list(Rounding))
+async def rounds_and_saturates_with_every_shift(dut: Any, rounding: Rounding) -> None:
+    """For every shift: the ties of small codes, of both parities, and both ends of the codes."""
+    parameters = bench_parameters()
+    n, bits = parameters["array"], parameters["word_bits"]
+    limit, largest = (1 << bits - 1) - 1, (1 << parameters["sum_bits"] - 1) - 1
+    rows = []
+    for shift in range(SHIFT_MAX + 1):
+        half = 1 << shift >> 1
+        points = {(code << shift) + half for code in (0, 1, 2, 3, limit - 1, limit, limit + 1)}
+        points |= {limit << shift, (limit << shift) + half // 2, largest}
+        around = sorted({point + near for point in points for near in (-1, 0, 1)})
+        rows += [
+            Row(Operation(shift, rounding, gate=gate, negate=negate), [sign * total] * n, [1] * n)
+            for total in around
+            if total <= largest
+            for sign, negate, gate in ((1, 0, Gate.NONE), (-1, 0, Gate.NONE), (1, 1, Gate.MASK))
+        ]
+    await follow(dut, rows)
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def leaves_the_lanes_alone_without_an_element(dut: Any) -> None:
     """Rows that are not valid draw nothing and count nothing."""
     rng = random_generator()

@@ -9,6 +9,7 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import FallingEdge
+from cocotb.types import LogicArray
 
 from siligrad.isa import Memory
 from siligrad.registers import IDENTIFICATION, Region, Register, Status
@@ -63,8 +64,8 @@ class WishboneHost(Bus):
         for name, bits in (("we", 1), ("adr", 23), ("sel", 4), ("dat_w", 32)):
             getattr(dut, f"wishbone__{name}").value = int(self.rng.integers(1 << bits))
 
-    async def answered(self) -> tuple[bool, int]:
-        """Wait for the answer to the request; return whether it is done, and what was read."""
+    async def answered(self) -> tuple[bool, LogicArray]:
+        """Wait for the answer to the request; return whether it is done, and what is read."""
         dut = self.dut
         for _ in range(PATIENCE):
             await settled()
@@ -72,7 +73,7 @@ class WishboneHost(Bus):
             word = dut.wishbone__dat_r.value
             await next_cycle(dut)
             if done or failed:
-                return done, int(word) if done else 0
+                return done, word
         raise AssertionError(f"cycle {now()}: no answer in {PATIENCE} cycles")
 
     async def request(self, address: int, value: int | None) -> int:
@@ -82,7 +83,7 @@ class WishboneHost(Bus):
         for _ in range(int(self.rng.integers(self.rest + 1))):
             self.end(cyc=int(self.rng.integers(2)))
             await next_cycle(self.dut)
-        return word if value is None else 0
+        return int(word) if value is None else 0
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
