@@ -93,6 +93,12 @@ class Device(ABC):
     name: ClassVar[str]
     """The name that :func:`open_device` knows the device by."""
 
+    argument_name: ClassVar[str | None] = None
+    """What stands behind a colon after the name, such as ``PORT``; None where nothing does."""
+
+    argument: ClassVar[str] = ""
+    """What stood there; see :func:`device_class`."""
+
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self._program: Program | None = None
@@ -363,21 +369,35 @@ def _entry(name: str) -> EntryPoint:
 def device_class(name: str) -> type[Device]:
     """Return the class of the device called `name`.
 
+    A device that is one of several, such as a board at a port, is named with that behind a colon,
+    as in ``serial:/dev/ttyUSB0``.
+
     Raises
     ------
     DeviceUnavailable
-        If no such device is installed, or what it needs to be imported is missing.
+        If no such device is installed, what it needs to be imported is missing, or the name lacks
+        what belongs behind the colon, or has something there that does not.
     """
-    entry = _entry(name)
+    kind, colon, argument = name.partition(":")
+    entry = _entry(kind)
     try:
         loaded = entry.load()
     except ImportError as error:
         raise DeviceUnavailable(
-            f"device {name!r} needs the Python package {error.name}: pip install 'siligrad[sim]'"
+            f"device {kind!r} needs the Python package {error.name}: pip install 'siligrad[sim]'"
         ) from error
     assert isinstance(loaded, type)
     assert issubclass(loaded, Device)
-    return loaded
+    if loaded.argument_name is None:
+        if colon:
+            raise DeviceUnavailable(f"device {kind!r} is named so, not {name!r}")
+        return loaded
+    if not argument:
+        raise DeviceUnavailable(
+            f"device {kind!r} is named with its {loaded.argument_name.lower()}: "
+            f"{kind}:{loaded.argument_name}"
+        )
+    return type(loaded.__name__, (loaded,), {"name": name, "argument": argument})
 
 
 def available_devices() -> tuple[str, ...]:

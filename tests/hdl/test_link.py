@@ -21,7 +21,7 @@ from siligrad_hdl.ports import HostPort
 
 CYCLES = 4
 HELLO, READ, WRITE = 0, 1, 2
-DONE, OTHER_SESSION, OTHER_NUMBER, NOT_UNDERSTOOD = 0, 1, 2, 3
+DONE, OTHER_SESSION, OTHER_NUMBER, NOT_UNDERSTOOD = 128, 129, 130, 131
 WORDS = 128
 COUNT = WORDS - 1
 
@@ -199,12 +199,13 @@ def test_another_session_is_refused_and_none_is_there_after_a_reset() -> None:
 
 def test_what_is_damaged_is_dropped_and_the_next_frame_is_heard() -> None:
     write = request(3, 1, WRITE, 4, [9])
+    reply = sealed(struct.pack("<IIBBI", 3, 1, DONE, 0, 0))
     short = sealed(b"\x03\x00\x00\x00\x01\x00\x00\x00\x02")
 
     async def bench(line: Line) -> None:
         await line.ask(request(3, 0, HELLO))
         damaged = [write[:i] + bytes([write[i] ^ 0x10]) + write[i + 1 :] for i in (1, 9, 15, 20)]
-        for frame in [*damaged, write[5:], write[:9] + b"\0", b"\0\0", b"\x05\1\0", short]:
+        for frame in [*damaged, write[5:], write[:9] + b"\0", b"\0\0", b"\x05\1\0", short, reply]:
             await line.send(frame)
             assert await line.receive(400) is None
         assert await line.ask(request(3, 1, READ, COUNT)) == (3, 1, DONE, [0])
@@ -215,7 +216,7 @@ def test_what_is_damaged_is_dropped_and_the_next_frame_is_heard() -> None:
 def test_what_is_not_understood_is_refused_and_changes_nothing() -> None:
     frames = [
         request(4, 1, 3),
-        request(4, 1, 255),
+        request(4, 1, 127),
         request(4, 1, READ, count=65),
         request(4, 1, READ, count=256),
         request(4, 1, READ, words=[1]),

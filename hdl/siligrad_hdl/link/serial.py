@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 
+from siligrad.frames import (
+    CRC_BYTES,
+    REPLY_FIELDS,
+    REQUEST_FIELDS,
+    WORDS_MAX,
+    Answer,
+    Operation,
+)
 from siligrad.registers import HOST_ADDRESS_BITS
 from siligrad_hdl.link.cobs import CobsDecoder, CobsEncoder
 from siligrad_hdl.link.uart import UartReceiver, UartTransmitter
 from siligrad_hdl.ports import HostPort
 
-__all__ = ["CRC_BYTES", "Answer", "LinkCommands", "Operation", "SerialLink", "WORDS_MAX"]
+__all__ = ["LinkCommands", "SerialLink"]
 
-WORDS_MAX = 64
-"""Most words of a frame."""
-
-CRC_BYTES = 4
-"""Of the check at the end of a frame."""
-
-
-class Operation(IntEnum):
-    """What a frame asks for."""
-
-    HELLO = 0
-    READ = 1
-    WRITE = 2
-
-
-class Answer(IntEnum):
-    """The status of a reply."""
-
-    DONE = 0
-    OTHER_SESSION = 1
-    OTHER_NUMBER = 2
-    NOT_UNDERSTOOD = 3
-
-
-_REQUEST = data.StructLayout({
-    "session": 32,
-    "number": 32,
-    "operation": 8,
-    "count": 8,  # of words, less one
-    "address": 32,
-})
-"""What a request begins with."""
-
-_REPLY = data.StructLayout({"session": 32, "number": 32, "status": 8})
-"""What a reply begins with."""
+_REQUEST = data.StructLayout(REQUEST_FIELDS)
+_REPLY = data.StructLayout(REPLY_FIELDS)
 
 
 def _bytes(layout: data.StructLayout) -> int:
@@ -172,7 +145,8 @@ class LinkCommands(wiring.Component):
                     m.d.sync += [length.eq(0), received.eq(length)]
                     # The check of the last byte is there since the cycle before this one.
                     long_enough = length >= words_before + CRC_BYTES
-                    with m.If(self.complete & ~skipping & long_enough & crc_in.match_detected):
+                    sound = self.complete & ~skipping & long_enough & crc_in.match_detected
+                    with m.If(sound & ~request.operation[7]):
                         m.next = "JUDGE"
             with m.State("JUDGE"):
                 m.d.sync += [
