@@ -82,7 +82,7 @@ def connect(
     m: Module,
     outer: wiring.Component,
     inner: wiring.Component,
-    without: set[tuple[str, ...]] | None = None,
+    without: set[tuple[str | int, ...]] | None = None,
 ) -> None:
     """Join every port of two components of one signature, but those `without`."""
     for path, member, port in outer.signature.flatten(outer):

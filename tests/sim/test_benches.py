@@ -206,6 +206,21 @@ class SwapsLanes(Epilogue):
         return m
 
 
+class ReachesTheOddCode(Epilogue):
+    """An epilogue that saturates to the code without a negative."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.epilogue = inner = Epilogue(
+            array=self.array, word_bits=self.word_bits, sum_bits=self.sum_bits
+        )
+        connect(m, self, inner, without={("results",)})
+        lowest = -(1 << self.word_bits - 1)
+        for result, right in zip(self.results, inner.results, strict=True):
+            m.d.comb += result.eq(Mux(right == lowest + 1, lowest, right))
+        return m
+
+
 @pytest.mark.parametrize(
     ("case", "broken", "message"),
     [
@@ -213,6 +228,7 @@ class SwapsLanes(Epilogue):
         (array(3), CapturesLate, r"cycle \d+: sums\[0\] -?\d+, want -?\d+, row 2 of tile 0"),
         (LFSR, WrongTap, r"cycle 1: state 0x[0-9a-f]{8}, want 0x[0-9a-f]{8}"),
         (epilogue(2), RoundsHalfUp, r"cycle \d+: column \d -?\d+, want -?\d+: sum .*HALF_EVEN"),
+        (epilogue(2), ReachesTheOddCode, r"cycle \d+: column \d -32768, want -32767: sum"),
         (epilogue(2), SwapsLanes, r"cycle \d+: column \d -?\d+, want -?\d+: sum .*STOCHASTIC"),
     ],
 )

@@ -168,14 +168,13 @@ async def rounds_and_saturates_with_every_shift(dut: Any, rounding: Rounding) ->
     rows = []
     for shift in range(SHIFT_MAX + 1):
         half = 1 << shift >> 1
-        points = {(code << shift) + half for code in (0, 1, 2, 3, limit - 1, limit, limit + 1)}
-        points |= {limit << shift, (limit << shift) + half // 2, largest}
-        around = sorted({point + near for point in points for near in (-1, 0, 1)})
+        ties = {(code << shift) + half for code in (0, 1, limit - 1, limit)}
+        around = {point + near for point in (*ties, limit << shift) for near in (-1, 0, 1)}
+        totals = sorted({sign * total for sign in (1, -1) for total in around if total <= largest})
+        totals += [largest, -largest] + [0] * n  # the last row is full
         rows += [
-            Row(Operation(shift, rounding, gate=gate, negate=negate), [sign * total] * n, [1] * n)
-            for total in around
-            if total <= largest
-            for sign, negate, gate in ((1, 0, Gate.NONE), (-1, 0, Gate.NONE), (1, 1, Gate.MASK))
+            Row(Operation(shift, rounding), totals[first : first + n], [0] * n)
+            for first in range(0, len(totals) - n + 1, n)
         ]
     await follow(dut, rows)
 
