@@ -1,0 +1,233 @@
+"""A board that is not there: the accelerator and its link, simulated behind a pseudo-terminal.
+
+Whatever talks to a board through a serial port talks to this one: the bits go through the UART, the
+decoder and the commands of the hardware, in Verilator.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import tty
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from amaranth.back import verilog
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import Out
+
+from siligrad.isa import Geometry
+from siligrad.registers import REGION_BITS
+from siligrad_hdl.accelerator import Accelerator
+from siligrad_hdl.link import SerialLink
+from siligrad_hdl.link.uart import UartReceiver, UartTransmitter
+from siligrad_hdl.ports import HostPort
+from siligrad_sim.netlist import TOP
+from siligrad_sim.verilator import VerilatorDevice
+
+__all__ = ["LINE", "LinkedAccelerator", "SimulatedBoard"]
+
+LINE = 3 << REGION_BITS
+"""Word of a :class:`LinkedAccelerator`'s host port, in a region that an accelerator does not have:
+a write sends a byte on the line, a read gives one that came, with bit 8 set, or zero."""
+
+_BIT_CYCLES = 4
+_LISTEN_CYCLES = 48
+"""Cycles after which a read of :data:`LINE` gives up; less than a simulation's patience."""
+
+_QUIET_READS = 100
+"""Reads that give nothing, after which the board is waiting for the host; some thousand cycles."""
+
+_QUIET_SECONDS = 0.05
+_BUSY_CYCLES = 1 << 12
+
+
+class LinkedAccelerator(wiring.Component):  # type: ignore[misc]  # Amaranth has no types
+    """The accelerator behind its link, and the other end of the line behind a host port.
+
+    Other words of the host port are the accelerator's, past the link.
+
+    Parameters
+    ----------
+    geometry : :class:`siligrad.isa.Geometry`
+        What to build.
+
+    Members
+    -------
+    host : :py:`Out(HostPort)`
+        The line, and the accelerator.
+    busy : :py:`Out(1)`
+        A program runs.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        super().__init__({"host": Out(HostPort()), "busy": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.accelerator = accelerator = Accelerator(self.geometry)
+        m.submodules.link = link = SerialLink(bit_cycles=_BIT_CYCLES)
+        m.submodules.sender = sender = UartTransmitter(bit_cycles=_BIT_CYCLES)
+        m.submodules.listener = listener = UartReceiver(bit_cycles=_BIT_CYCLES)
+        m.submodules.heard = heard = SyncFIFOBuffered(width=8, depth=1024)
+        host, inner = self.host, accelerator.host
+        m.d.comb += [
+            self.busy.eq(accelerator.busy),
+            link.rx.eq(sender.wire),
+            listener.wire.eq(link.tx),
+            heard.w_en.eq(listener.bytes.valid),
+            heard.w_data.eq(listener.bytes.payload),
+            sender.bytes.payload.eq(host.write_data),
+        ]
+
+        # Who is at the accelerator stays there until it is answered.
+        is_line = host.address[REGION_BITS:] == LINE >> REGION_BITS
+        past = Signal()
+        taken = Signal()
+        by_past = Signal()
+        m.d.comb += by_past.eq(Mux(taken, past, ~link.host.strobe))
+        m.d.sync += [taken.eq(inner.strobe & ~inner.acknowledge), past.eq(by_past)]
+        with m.If(by_past):
+            m.d.comb += [
+                inner.strobe.eq(host.strobe & ~is_line),
+                inner.write.eq(host.write),
+                inner.address.eq(host.address),
+                inner.write_data.eq(host.write_data),
+            ]
+        with m.Else():
+            m.d.comb += [
+                inner.strobe.eq(link.host.strobe),
+                inner.write.eq(link.host.write),
+                inner.address.eq(link.host.address),
+                inner.write_data.eq(link.host.write_data),
+            ]
+        m.d.comb += [
+            link.host.read_data.eq(inner.read_data),
+            link.host.acknowledge.eq(inner.acknowledge & ~by_past),
+        ]
+
+        # The line.
+        waited = Signal(range(_LISTEN_CYCLES + 1))
+        with m.If(host.strobe & is_line & ~host.acknowledge):
+            m.d.sync += waited.eq(waited + 1)
+        with m.Else():
+            m.d.sync += waited.eq(0)
+        with m.If(~is_line):
+            m.d.comb += [
+                host.read_data.eq(inner.read_data),
+                host.acknowledge.eq(inner.acknowledge & by_past),
+            ]
+        with m.Elif(host.write):
+            m.d.comb += [
+                sender.bytes.valid.eq(host.strobe),
+                host.acknowledge.eq(host.strobe & sender.bytes.ready),
+            ]
+        with m.Else():
+            m.d.comb += [
+                host.acknowledge.eq(host.strobe & (heard.r_rdy | (waited == _LISTEN_CYCLES))),
+                host.read_data.eq(Mux(heard.r_rdy, Cat(heard.r_data, 1), 0)),
+                heard.r_en.eq(host.acknowledge),
+            ]
+        return m
+
+
+class _LinkedDevice(VerilatorDevice):
+    """The simulation of a :class:`LinkedAccelerator`."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        text = verilog.convert(LinkedAccelerator(geometry), name=TOP, strip_internal_attrs=True)
+        super().__init__(geometry, verilog=str(text))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a program runs."""
+        return bool(self._library.siligrad_wait(self._simulation, 1))
+
+
+class SimulatedBoard:
+    """A simulated board behind a pseudo-terminal, served by a thread until it is closed.
+
+    Parameters
+    ----------
+    geometry
+        Of its accelerator.
+    to_board, to_host
+        What the line does to what is sent in each direction: from bytes to bytes. Tests hand in
+        lines that damage it.
+
+    Attributes
+    ----------
+    port : str
+        The serial port: ``serial:PORT`` is the device.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        to_board: Callable[[bytes], bytes] = bytes,
+        to_host: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        self._device = _LinkedDevice(geometry)
+        self._to_board, self._to_host = to_board, to_host
+        self._ours, self._theirs = os.openpty()
+        tty.setraw(self._theirs)
+        self.port = os.ttyname(self._theirs)
+        self._closing = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._serve, name="simulated board", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the simulation; raise what it failed with, if it did."""
+        self._closing.set()
+        self._thread.join()
+        if self._ours >= 0:
+            os.close(self._ours)
+            os.close(self._theirs)
+            self._ours = -1
+        self._device.close()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        try:
+            silent = _QUIET_READS
+            while not self._closing.is_set():
+                active = self._advance(_QUIET_SECONDS if silent >= _QUIET_READS else 0.0)
+                silent = 0 if active else silent + 1
+        except Exception as error:  # noqa: BLE001  (handed to whoever closes the board)
+            self._failure = error
+
+    def _advance(self, patience: float) -> bool:
+        """Carry bytes both ways; return whether there was anything to do."""
+        device: Any = self._device
+        active = False
+        if select.select([self._ours], [], [], patience)[0]:
+            active = True
+            for byte in self._to_board(os.read(self._ours, 4096)):
+                device.write_word(LINE, byte)
+        while word := device.read_word(LINE):
+            active = True
+            os.write(self._ours, self._to_host(bytes([word & 0xFF])))
+        if device.busy:
+            active = True
+            device.wait(_BUSY_CYCLES)
+        return active

@@ -1,0 +1,145 @@
+"""The device serial:PORT against the RTL behind a pseudo-terminal, UART and all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import siligrad as sg
+import siligrad.numpy as np_
+from siligrad import nn
+from siligrad.device import DeviceError, DeviceUnavailable, device_class, open_device
+from siligrad.isa import Geometry
+from siligrad.registers import Region, Register
+from siligrad_host import SerialDevice
+from siligrad_sim.board import SimulatedBoard
+from siligrad_sim.lockstep import Lockstep
+from siligrad_sim.reference import ReferenceDevice
+
+pytestmark = pytest.mark.xdist_group("board")
+
+TARGET = sg.Target(array=2, x_depth=64, w_depth=64, e_depth=64, program_depth=64)
+
+
+def step(params: Any, x: Any, y: Any) -> Any:
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        margin = np_.maximum(1 - y * nn.predict(params, x), 0)
+        return np_.mean(np_.sum(margin**2, axis=1))
+
+    slopes = sg.grad(loss)(params, x, y)
+    return [
+        (W - 2**-4 * dW, b - 2**-4 * db) for (W, b), (dW, db) in zip(params, slopes, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def program() -> sg.Program:
+    rng = np.random.default_rng(0)
+    params = nn.perceptron(rng, [5, 4, 3])
+    x, y = rng.random((4, 5)), np.where(rng.integers(0, 2, (4, 3)), 1.0, -1.0)
+    return sg.compile(step, params, x, y, donate=0, target=TARGET)
+
+
+@pytest.fixture(scope="module")
+def board(program: sg.Program) -> Iterator[SimulatedBoard]:
+    with SimulatedBoard(program.geometry) as board:
+        yield board
+
+
+def in_lockstep(name: str, program: sg.Program, runs: int) -> SerialDevice:
+    device = device_class(name)(program.geometry)
+    assert isinstance(device, SerialDevice)
+    rng = np.random.default_rng(1)
+    with device:
+        pair = Lockstep(ReferenceDevice(program.geometry), device)
+        pair.load(program, seed=3)
+        for _ in range(runs):
+            x, y = rng.random((4, 5)), np.where(rng.integers(0, 2, (4, 3)), 1.0, -1.0)
+            result = pair.run(x, y)
+            assert result.first is None, str(result.first)
+            assert result.device.cycles == program.cycles
+    return device
+
+
+def test_training_through_the_wire_is_that_of_the_reference(
+    board: SimulatedBoard, program: sg.Program
+) -> None:
+    device = in_lockstep(f"serial:{board.port}", program, 3)
+    assert device.link.dropped == device.link.resent  # a slow machine may ask twice
+
+
+def test_it_is_opened_by_name_and_tells_what_it_is(
+    board: SimulatedBoard, program: sg.Program
+) -> None:
+    name = f"serial:{board.port}"
+    kind = device_class(name)
+    assert issubclass(kind, SerialDevice)
+    assert kind.geometry_of() == program.geometry
+    with open_device(name, program) as device:
+        assert device.name == name
+    with pytest.raises(DeviceError, match="it has ARRAY 2 instead of 3"):
+        kind(Geometry(array=3, x_depth=64, w_depth=64, e_depth=64, program_depth=64))
+
+
+def test_two_hosts_at_once_are_refused(board: SimulatedBoard, program: sg.Program) -> None:
+    name = f"serial:{board.port}"
+    with open_device(name, program), pytest.raises(DeviceUnavailable, match="cannot be opened"):
+        open_device(name, program)
+
+
+def test_names_that_are_no_ports_are_refused(program: sg.Program) -> None:
+    with pytest.raises(DeviceUnavailable, match="is named with its port: serial:PORT"):
+        device_class("serial")
+    with pytest.raises(DeviceUnavailable, match=r"cannot be opened: .*/dev/nothing"):
+        open_device("serial:/dev/nothing", program)
+    with pytest.raises(DeviceUnavailable, match="'fast' is no rate in baud"):
+        open_device("serial:/dev/nothing@fast", program)
+    with pytest.raises(DeviceUnavailable, match="'reference' is named so, not 'reference:x'"):
+        device_class("reference:x")
+
+
+class Noise:
+    """Changes bytes of a stream, so that about so many of its frames are damaged."""
+
+    def __init__(self, seed: int, share: float, frame_bytes: int) -> None:
+        self.random = random.Random(seed)
+        self.share = share / frame_bytes
+        self.damaged = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        result = bytearray()
+        for byte in data:
+            if self.random.random() >= self.share:
+                result.append(byte)
+                continue
+            self.damaged += 1
+            kind = self.random.randrange(3)  # changed, lost, or one too many
+            if kind != 1:
+                result.append(byte ^ 1 << self.random.randrange(8))
+            if kind == 2:
+                result.append(byte)
+        return bytes(result)
+
+
+def test_a_bad_line_slows_and_changes_nothing(program: sg.Program) -> None:
+    there, back = Noise(1, 0.15, 25), Noise(2, 0.15, 15)
+    with SimulatedBoard(program.geometry, to_board=there, to_host=back) as board:
+        name = f"serial:{board.port}"
+        kind = device_class(name)
+        device = kind(program.geometry)
+        assert isinstance(device, SerialDevice)
+        device.link._patience = 0.05
+        with device:
+            for command in range(300):
+                # A register that is read back through every write: none is lost or late.
+                value = command * 40503 & 0xFFFF
+                device.write_register(Register.X_STRIDE, value)
+                assert device.read_register(Register.X_STRIDE) == value
+            assert device.read_word(Region.REGISTERS.base + Register.STEPS) == 1
+            assert there.damaged > 20
+            assert back.damaged > 20
+            assert device.link.resent > 40
