@@ -15,7 +15,8 @@ import z3
 from amaranth.back import rtlil
 
 from siligrad.isa import DRAW_BITS, SHIFT_MAX, AuxMode, Gate, Rounding
-from siligrad_hdl.epilogue import EpilogueLane
+from siligrad_hdl.epilogue import EPILOGUE_FIELDS, EpilogueControl, EpilogueLane
+from siligrad_sim.formal.faults import edited
 from siligrad_sim.formal.proof import Check, Proof, Verdict
 from siligrad_sim.formal.tools import ProverError
 from siligrad_sim.formal.unrolled import Unrolled, counterexample
@@ -102,6 +103,11 @@ def _choose(
     return chosen
 
 
+def _field(control: z3.BitVecRef, name: str) -> z3.BitVecRef:
+    field = EpilogueControl()[name]
+    return z3.Extract(field.offset + field.width - 1, field.offset, control)
+
+
 def _after_draw(state: z3.BitVecRef) -> z3.BitVecRef:
     """Return the state of a shift register sixteen steps on: section *Draws*."""
     for _ in range(DRAW_BITS):
@@ -126,8 +132,9 @@ def check_lane(
     lane = Unrolled(text, top="lane", cycles=last)
 
     # The element that enters in cycle 0, and the draw that belongs to it if it takes one.
-    control = {name: lane.net(f"control_west.{name}", 0) for name in _FIELDS}
-    valid = lane.net("control_west.valid", 0)
+    control = {name: _field(lane.net("control_west", 0), name) for name in EPILOGUE_FIELDS}
+    control["negate"] = control["negate"] == 1
+    valid = _field(lane.net("control_west", 0), "valid") == 1
     total, aux = lane.net("sum", 0), lane.net("aux", 0)
     drawn = lane.net("state", _DRAWN)
     result, saturated = specification(
@@ -162,9 +169,6 @@ def check_lane(
     return Verdict(True, f"{which}, {count} shifts")
 
 
-_FIELDS = ("shift", "rounding", "aux_mode", "gate", "negate")
-
-
 def _check(array: int) -> Verdict:
     del array  # a lane is one column, whatever N
     verdicts = [check_lane(word_bits, sum_bits) for word_bits, sum_bits in _WIDTHS]
@@ -175,23 +179,16 @@ def _check(array: int) -> Verdict:
 def _rounds_off_by_one(text: str) -> str:
     """Take half less two for half less one."""
     half_less_one = f"{DRAW_BITS}'0{'1' * (DRAW_BITS - 1)}"
-    return _edited(text, re.escape(half_less_one), f"{half_less_one[:-1]}0")
+    return edited(text, re.escape(half_less_one), f"{half_less_one[:-1]}0")
 
 
 def _wraps(text: str) -> str:
     """Take the low bits where the largest code should be taken."""
-    return _edited(
+    return edited(
         text,
         r"(cell \$mux \S+\n\s+parameter \\WIDTH 15\n(?:\s+connect \\[AB] .*\n)*\s+connect \\S ).*",
         r"\g<1>1'0",
     )
-
-
-def _edited(text: str, pattern: str, replacement: str) -> str:
-    edited, count = re.subn(pattern, replacement, text)
-    if count == 0:
-        raise ProverError(f"a fault was to be put in at {pattern}, which is nowhere")
-    return edited
 
 
 def _control(fault: Fault) -> Check:

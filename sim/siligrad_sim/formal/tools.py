@@ -7,6 +7,7 @@ every file is named relative to a working folder, which is made for each call an
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -95,7 +96,7 @@ def run_yosys(script: str, files: Mapping[str, str], result: str) -> str:
         return (folder / result).read_text(encoding="utf-8")
 
 
-def run_sby(mode: str, depth: int, rtlil: str, *, top: str, multiclock: bool = False) -> SbyResult:
+def run_sby(mode: str, depth: int, rtlil: str, *, top: str) -> SbyResult:
     """Run sby on a module and return what it found out.
 
     Parameters
@@ -109,22 +110,18 @@ def run_sby(mode: str, depth: int, rtlil: str, *, top: str, multiclock: bool = F
         The module, with its assertions, assumptions and cover statements.
     top
         Its name.
-    multiclock
-        Whether there is more than one clock.
 
     Raises
     ------
     ProverError
         If it ends without an answer.
     """
-    options = [f"mode {mode}", f"depth {depth}"]
-    if multiclock:
-        options.append("multiclock on")
     text = "\n".join([
         "[options]",
-        *options,
+        f"mode {mode}",
+        f"depth {depth}",
         "[engines]",
-        "smtbmc --nopresat z3" if mode == "cover" else "smtbmc z3",
+        "smtbmc z3",
         "[script]",
         "read_rtlil design.il",
         f"prep -top {top}",
@@ -159,7 +156,7 @@ def _said(log: str, status: str) -> str:
         if found is not None:
             cycle = re.findall(r"Checking assert(?:ion)?s in step (\d+)", log)
             where = f", step {cycle[-1]}" if cycle else ""
-            return found[0].strip() + where
+            return re.sub(r"\S*/(\w+\.py)", r"\1", found[0].strip()) + where
     return f"sby says {status}"
 
 
@@ -169,9 +166,12 @@ def _fill(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    # smtbmc looks for its solver on the path.
+    solver = Path(*_command("z3")).parent
     return subprocess.run(
         command,
         cwd=folder,
+        env=os.environ | {"PATH": os.pathsep.join([str(solver), os.environ.get("PATH", "")])},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

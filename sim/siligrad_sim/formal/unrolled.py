@@ -1,4 +1,4 @@
-"""A component unrolled over a few cycles, as formulas of bit vectors for Z3.
+"""A component unrolled over some cycles, as formulas of bit vectors for Z3.
 
 The registers begin with any values, and every input has any value in each cycle. Formulas come from
 Yosys' ``write_smt2``, so from the netlist, and are only cut into registers here.
@@ -7,7 +7,7 @@ Yosys' ``write_smt2``, so from the netlist, and are only cut into registers here
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import z3
@@ -16,8 +16,10 @@ from siligrad_sim.formal.tools import ProverError, run_yosys
 
 __all__ = ["Unrolled", "counterexample"]
 
+# What no output and no net in `keep` depends on is removed before formulas are written.
 _SCRIPT = (
-    "read_rtlil design.il; prep -top {top}; flatten; opt_clean; dffunmap; "
+    "read_rtlil design.il; hierarchy -top {top}; proc; flatten; {expose}; opt -full; clean -purge; "
+    "memory -nomap; opt_clean; memory_map; opt -full; clean; dffunmap; "
     "write_smt2 -stbv -wires design.smt2"
 )
 _TACTICS = (
@@ -28,7 +30,7 @@ _SECONDS = 600
 
 
 class Unrolled:
-    """The formulas of a component in cycles 0 to `cycles`, without a reset in any of them.
+    """The formulas of a component over some clock edges.
 
     Parameters
     ----------
@@ -38,10 +40,18 @@ class Unrolled:
         Its name.
     cycles
         Number of clock edges.
+    reset
+        Whether cycle 0 is one of reset. In all others there is none.
+    keep
+        Nets inside that :meth:`net` is to know too, by their names in the flat netlist.
     """
 
-    def __init__(self, rtlil: str, *, top: str, cycles: int) -> None:
-        text = run_yosys(_SCRIPT.format(top=top), {"design.il": rtlil}, "design.smt2")
+    def __init__(
+        self, rtlil: str, *, top: str, cycles: int, reset: bool = False, keep: Sequence[str] = ()
+    ) -> None:
+        expose = "; ".join(f"expose {top}/w:{name}" for name in keep)
+        script = _SCRIPT.format(top=top, expose=expose)
+        text = run_yosys(script, {"design.il": rtlil}, "design.smt2")
         found = re.search(rf"define-sort \|{top}_s\| \(\) \(_ BitVec (\d+)\)", text)
         if found is None:
             raise ProverError(f"Yosys wrote no state of {top}")
@@ -50,16 +60,32 @@ class Unrolled:
         self._widths = dict(re.findall(r"^; yosys-smt2-wire (\S+) (\d+)$", text, re.MULTILINE))
         self._pieces = _pieces(text, int(found[1]))
         self._cycles = cycles
-        lines = [text]
-        lines += [f"(declare-const s{cycle} |{top}_s|)" for cycle in range(cycles + 1)]
+        self._nets: dict[str, z3.ExprRef] = {}
+        lines = [text, *(f"(declare-const s{cycle} |{top}_s|)" for cycle in range(cycles + 1))]
         for cycle in range(cycles):
             lines.append(f"(assert (|{top}_t| s{cycle} s{cycle + 1}))")
-            lines.append(f"(assert (not (|{top}_n rst| s{cycle})))")
-        self.formulas = self._parse(lines)
+            level = "true" if reset and cycle == 0 else "false"
+            lines.append(f"(assert (= {level} (|{top}_n rst| s{cycle})))")
+        states = [
+            (z3.BitVec(f"s{cycle}", sum(self._pieces)), z3.Concat(*reversed(self._state(cycle))))
+            for cycle in range(cycles + 1)
+        ]
+        self.formulas: list[z3.BoolRef] = [
+            z3.substitute(formula, *states) for formula in z3.parse_smt2_string("\n".join(lines))
+        ]
         """What holds between the nets of all cycles."""
 
     def net(self, name: str, cycle: int) -> z3.ExprRef:
         """Return a named net in a cycle; one bit is a Boolean."""
+        if name not in self._nets:
+            self._nets[name] = self._in_cycle_0(name)
+        if cycle == 0:
+            return self._nets[name]
+        return z3.substitute(
+            self._nets[name], *zip(self._state(0), self._state(cycle), strict=True)
+        )
+
+    def _in_cycle_0(self, name: str) -> z3.ExprRef:
         if name not in self._widths:
             raise ProverError(f"there is no net {name} in {self._top}")
         width = int(self._widths[name])
@@ -68,25 +94,16 @@ class Unrolled:
             value, sort = z3.Bool("value"), "Bool"
         else:
             value, sort = z3.BitVec("value", width), f"(_ BitVec {width})"
-        lines = [self._text, f"(declare-const s{cycle} |{self._top}_s|)"]
-        lines += [f"(declare-const value {sort})"]
-        lines += [f"(assert (= value (|{self._top}_n {name}| s{cycle})))"]
-        (equation,) = self._parse(lines)
-        for side in equation.children():
-            if not side.eq(value):
-                return side
-        raise AssertionError(f"{equation} says nothing of {name}")
+        lines = [self._text, f"(declare-const s0 |{self._top}_s|) (declare-const value {sort})"]
+        lines += [f"(assert (= value (|{self._top}_n {name}| s0)))"]
+        (equation,) = z3.parse_smt2_string("\n".join(lines))
+        (net,) = [side for side in equation.children() if not side.eq(value)]
+        whole = z3.BitVec("s0", sum(self._pieces))
+        cut: z3.ExprRef = z3.substitute(net, (whole, z3.Concat(*reversed(self._state(0)))))
+        return z3.simplify(cut)
 
-    def _parse(self, lines: list[str]) -> list[z3.BoolRef]:
-        states = [
-            (
-                z3.BitVec(f"s{cycle}", sum(self._pieces)),
-                _concatenation(f"s{cycle}", self._pieces),
-            )
-            for cycle in range(self._cycles + 1)
-        ]
-        parsed = z3.parse_smt2_string("\n".join(lines))
-        return [z3.substitute(formula, *states) for formula in parsed]
+    def _state(self, cycle: int) -> list[z3.BitVecRef]:
+        return [z3.BitVec(f"s{cycle}_{number}", width) for number, width in enumerate(self._pieces)]
 
 
 def counterexample(
@@ -122,8 +139,3 @@ def _pieces(text: str, width: int) -> list[int]:
     ):
         bounds |= {int(low), int(high) + 1}
     return [end - begin for begin, end in pairwise(sorted(bounds))]
-
-
-def _concatenation(name: str, widths: list[int]) -> z3.BitVecRef:
-    parts = [z3.BitVec(f"{name}_{number}", width) for number, width in enumerate(widths)]
-    return z3.Concat(*reversed(parts))
