@@ -288,7 +288,9 @@ def _run_on_cluster(
         futures = {client.submit(run_chunk, plan, each, key=f"{name}-{each}") for each in waiting}
         while futures and not stopped():
             try:
-                ended = distributed.wait(futures, timeout=1, return_when="FIRST_COMPLETED").done
+                ended = distributed.wait(  # type: ignore[no-untyped-call]
+                    futures, timeout=1, return_when="FIRST_COMPLETED"
+                ).done
             except TimeoutError:
                 continue
             futures -= ended
@@ -324,7 +326,7 @@ def _cluster(scheduler: str, workers: int) -> Iterator[Any]:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         address: Any = scheduler
         if scheduler == "local":
-            address = LocalCluster(
+            address = LocalCluster(  # type: ignore[no-untyped-call]
                 n_workers=workers,
                 processes=True,
                 threads_per_worker=1,
@@ -334,7 +336,9 @@ def _cluster(scheduler: str, workers: int) -> Iterator[Any]:
             )
             opened.enter_context(address)
         try:
-            client = Client(address, timeout=CONNECTING_SECONDS)
+            client = Client(  # type: ignore[no-untyped-call]
+                address, timeout=CONNECTING_SECONDS
+            )
         except (OSError, ValueError) as error:
             raise CampaignError(f"no Dask scheduler answers at {scheduler}: {error}") from error
         yield opened.enter_context(client)

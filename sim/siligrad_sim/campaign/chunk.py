@@ -7,11 +7,15 @@ same version of hypothesis.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from siligrad.errors import SiligradError
@@ -72,9 +76,29 @@ class Plan:
             "chunk": self.chunk,
             "devices": list(self.devices),
             "geometries": [asdict(geometry) for geometry in self.geometries],
-            "siligrad": version("siligrad"),
-            "hypothesis": version("hypothesis"),
+            "hypothesis": _hypothesis(),
+            "sources": _sources(),
         }
+
+
+def _hypothesis() -> str:
+    """Return the version of what draws: another one draws other programs."""
+    try:
+        return version("hypothesis")
+    except PackageNotFoundError:
+        return "missing"
+
+
+@cache
+def _sources() -> str:
+    """Return a hash of the sources of all that takes part, the hardware's if it is installed."""
+    digest_so_far = hashlib.sha256()
+    for package in ("siligrad", "siligrad_hdl", "siligrad_sim"):
+        found = find_spec(package)
+        if found is not None and found.origin is not None:
+            for path in sorted(Path(found.origin).parent.rglob("*.py")):
+                digest_so_far.update(path.read_bytes())
+    return digest_so_far.hexdigest()[:16]
 
 
 class _DiffersError(AssertionError):
@@ -162,9 +186,13 @@ class _Work:
 
     def run(self) -> dict[str, Any] | None:
         """Draw and run all programs; return the failure if there is one, shrunk."""
-        from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: PLC0415
-        from hypothesis.errors import Flaky  # noqa: PLC0415
-
+        try:
+            from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: PLC0415
+            from hypothesis.errors import Flaky  # noqa: PLC0415
+        except ImportError as error:
+            raise ChunkError(
+                "random programs need the Python package hypothesis: pip install 'siligrad[verify]'"
+            ) from error
         from siligrad_sim.campaign.drawing import cases  # noqa: PLC0415
 
         first_seed = ((self.plan.seed << 24) + self.number << 16) % (1 << 63)
@@ -209,6 +237,7 @@ class _Work:
             if not shrinking:
                 self.discarded[type(error).__name__] += 1
             reject()
+        name = digest(case)
         words = cycles = saturations = 0
         for device in self.plan.devices:
             result = self.machines.compare(trial, device)
@@ -224,7 +253,7 @@ class _Work:
             return
         self.programs.append({
             "id": f"{self.number}.{len(self.programs)}",
-            "case": digest(case),
+            "case": name,
             "kind": "network" if isinstance(case, NetworkCase) else "bare",
             "words": words,
             "cycles": cycles,

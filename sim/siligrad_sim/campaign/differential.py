@@ -8,11 +8,13 @@ but what a reset would not clear either.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from siligrad.device import Device, DeviceError, DeviceUnavailable, device_class
+from siligrad.host import HostDevice
 from siligrad.isa import Geometry, Memory, Timing
 from siligrad.program import Program
 from siligrad.timing import destination_tiles, schedule_of
@@ -207,9 +209,13 @@ def compare(trial: Trial, machine: Device) -> Compared:
 
 def set_up(trial: Trial, machine: Device) -> None:
     """Set everything that a trial begins with: all words, the program, the shift registers."""
-    for memory in Memory:
-        machine.write_words(memory, 0, trial.leftover[memory])
-    machine.load(trial.program, seed=trial.seed)
+    for cut in (True, False) if trial.cut and isinstance(machine, HostDevice) else (False,):
+        for memory in Memory:
+            machine.write_words(memory, 0, trial.leftover[memory])
+        machine.load(trial.program, seed=trial.seed)
+        if cut:
+            with suppress(DeviceError):  # that it was cut off
+                machine.execute(trial.program.loop, trial.cut)
 
 
 def written(program: Program, memory: Memory, address: int, bank: int) -> Written | None:

@@ -129,6 +129,7 @@ def _write_json(path: Path, item: Mapping[str, Any]) -> None:
 def _arrays(trial: Trial) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {memory.name: trial.leftover[memory] for memory in Memory}
     arrays["seed"] = np.array(trial.seed, np.uint64)
+    arrays["cut"] = np.array(trial.cut, np.int64)
     arrays["runs"] = np.array(len(trial.runs), np.int64)
     for run, leaves in enumerate(trial.runs):
         for leaf, values in enumerate(leaves):
@@ -156,7 +157,10 @@ def _trial(program: Program, arrays: Mapping[str, NDArray[Any]]) -> Trial:
         tuple(np.asarray(arrays[f"run{run}_{leaf}"], np.float64) for leaf in range(leaves))
         for run in range(count)
     )
-    return Trial(program, leftover, int(arrays["seed"]), runs)
+    cut = int(arrays["cut"])
+    if not 0 <= cut <= 1 << 32:
+        raise ValueError(f"a run that is cut off after {cut} cycles")
+    return Trial(program, leftover, int(arrays["seed"]), runs, cut)
 
 
 # The waveform.

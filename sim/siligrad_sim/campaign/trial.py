@@ -30,7 +30,7 @@ REFUSALS = (CapacityError, CheckError, LoweringError)
 """Why a network may have no program: it is too large, a sum might overflow, there is no format."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variation:
     """With what a program is run.
 
@@ -42,6 +42,8 @@ class Variation:
         What stays in the device holds at first.
     leftover
         What all words of the memories hold before the program is loaded.
+    cut
+        Cycles after which a run before all others is cut off by the hardware; 0 for no such run.
     runs
         How often it is run.
     seed
@@ -51,6 +53,7 @@ class Variation:
     inputs: Contents = "example"
     parameters: Contents = "example"
     leftover: Contents = "zeros"
+    cut: int = 0
     runs: int = 1
     seed: int = 0
 
@@ -70,12 +73,16 @@ class Trial:
     runs
         For each run the arrays of the arguments that do not stay in the device, in order: the
         leaves of the first such argument, then those of the next.
+    cut
+        Cycles after which a run before all others is cut off, or 0: what it leaves behind in the
+        hardware must not matter.
     """
 
     program: Program
     leftover: Mapping[Memory, NDArray[np.int32]] = field(repr=False)
     seed: int
     runs: tuple[tuple[NDArray[np.float64], ...], ...] = field(repr=False)
+    cut: int = 0
 
     def inputs(self, run: int) -> tuple[Any, ...]:
         """Return what :meth:`siligrad.device.Device.run` takes, for the run of that number."""
@@ -100,7 +107,13 @@ def trial_of(case: Case) -> Trial:
     if isinstance(case, BareCase):
         return _bare(case)
     program, examples = compiled(case)
-    variation = Variation(case.inputs, case.parameters, case.leftover, case.runs, case.seed)
+    variation = Variation(
+        inputs=case.inputs,
+        parameters=case.parameters,
+        leftover=case.leftover,
+        runs=case.runs,
+        seed=case.seed,
+    )
     return varied(program, examples, variation)
 
 
@@ -139,7 +152,8 @@ def varied(program: Program, examples: Sequence[tuple[Any, ...]], variation: Var
             runs.append(_example_leaves(program, sets))
         else:
             runs.append(_drawn_leaves(rng, program, variation.inputs))
-    return Trial(program, _words(rng, geometry, variation.leftover), variation.seed, tuple(runs))
+    leftover = _words(rng, geometry, variation.leftover)
+    return Trial(program, leftover, variation.seed, tuple(runs), variation.cut)
 
 
 def draw_codes(
