@@ -282,8 +282,8 @@ AXI_LITE = Proof(
     scope=(
         "the adapter of AXI4-Lite, for all cycles by induction and any master that keeps the "
         "rules: a response stays as it is until it is taken, there is one for each request and "
-        "none without, no write with partial strobes and nothing misaligned reaches the host port, what "
-        "does is held until it is acknowledged; a request waits at most "
+        "none without, no write with partial strobes and nothing misaligned reaches the host port, "
+        "what does is held until it is acknowledged; a request waits at most "
         f"{_ANSWER} cycles where host port and master let wait at most {_HOST} and {_READY}"
     ),
     check=lambda array: check_axi_lite(),

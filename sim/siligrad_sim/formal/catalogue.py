@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from siligrad_sim.formal.accumulator import ACCUMULATOR
 from siligrad_sim.formal.buses import AXI_LITE, WISHBONE
 from siligrad_sim.formal.epilogue import EPILOGUE
 from siligrad_sim.formal.non_interference import NON_INTERFERENCE
@@ -18,6 +19,7 @@ PROOFS: tuple[Proof, ...] = (
     SEGMENT_CYCLES,
     RUN_CYCLES,
     EPILOGUE,
+    ACCUMULATOR,
     AXI_LITE,
     WISHBONE,
 )

@@ -194,6 +194,17 @@ class _Run:
             begin += cycles
         return z3.Or(found)
 
+    def shown(self) -> dict[str, z3.BitVecRef]:
+        """Return what tells a program of this shape from another, by names."""
+        shown = {}
+        for number, segments in enumerate(self._segments):
+            for name in ("delay", "product", "destination", "aux_mode", "gate"):
+                shown[f"{name} of {number}"] = self.field(number, name)
+            for which, (k, cycles) in enumerate(segments):
+                shown[f"k of {number}.{which}"] = k
+                shown[f"cycles of {number}.{which}"] = cycles
+        return shown
+
     def most_cycles(self, shape: Shape) -> int:
         """Return a number of cycles in which the last tile of every run of `shape` has ended."""
         each = [
@@ -240,9 +251,7 @@ def check_run(array: int, shape: Shape, build: Build = Sequencer) -> Verdict:
         ]
         premises += [bench.net(f"line_{i}", edge) == line for i, line in enumerate(run.lines)]
     busy_cycles = run.tiles[-1].end + write + (array - 1) + 2
-    show = {"busy cycles that it should take": busy_cycles} | {
-        f"line {number}": line for number, line in enumerate(run.lines)
-    }
+    show = {"busy cycles that it should take": busy_cycles, **run.shown()}
     if counterexample(premises, z3.BoolVal(False), {}) is None:
         raise ProverError(f"no program has the shape {shape}")
 
@@ -293,15 +302,19 @@ def check_run(array: int, shape: Shape, build: Build = Sequencer) -> Verdict:
     return Verdict(True, f"N = {array}: {shape}")
 
 
+_SCHEDULE = "Timing"
+"""What the sequencer's module calls the schedule that it is built to."""
+
+
 @contextmanager
 def _built_to(timing: type[Timing]) -> Iterator[None]:
     """Let sequencers be built to another schedule."""
-    before = sequencer_module.Timing
-    sequencer_module.Timing = timing
+    before = getattr(sequencer_module, _SCHEDULE)
+    setattr(sequencer_module, _SCHEDULE, timing)
     try:
         yield
     finally:
-        sequencer_module.Timing = before
+        setattr(sequencer_module, _SCHEDULE, before)
 
 
 class _AuxLate(Timing):

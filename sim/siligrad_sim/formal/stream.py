@@ -2,9 +2,9 @@
 
 What the sequencer's second stage does is compared with three counters that are not in it: cycles
 left of a segment, terms left of it, and cycles to wait. An invariant says what its registers hold
-in terms of these; it holds after a reset, each cycle leads from it to itself, and what is claimed of
-the ports follows from it. So the time of a tile, the sum over its segments, and of an instruction, the
-sum over its tiles, follow from ``docs/spec/isa.md`` for any number of either.
+in terms of these; it holds after a reset, each cycle leads from it to itself, and what is claimed
+of the ports follows from it. So the time of a tile is the sum over its segments, and that of an
+instruction the sum over its tiles, for any number of either.
 """
 
 from __future__ import annotations
