@@ -19,6 +19,7 @@ from siligrad_cli import (
     report,
     run,
     train,
+    verify,
 )
 
 __all__ = ["main"]
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quantize.add_parser(commands)
     report.add_parser(commands)
     prove.add_parser(commands)
+    verify.add_parser(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))
