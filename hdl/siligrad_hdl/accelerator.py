@@ -140,8 +140,8 @@ class Accelerator(wiring.Component):
         # The host.
         wiring.connect(m, wiring.flipped(self.host), host.host)
         m.d.comb += [
-            self.busy.eq(sequencer.busy),
-            host.busy.eq(sequencer.busy),
+            self.busy.eq(sequencer.busy | watchdog.end),  # a start would be lost in its reset
+            host.busy.eq(self.busy),
             sequencer.start.eq(host.start),
             watchdog.start.eq(host.start),
             watchdog.busy.eq(sequencer.busy),

@@ -16,8 +16,11 @@ class Watchdog(wiring.Component):
     """Counts the cycles of a run, and ends one that is still busy after its limit.
 
     The halves of the counter are compared one after the other, the lower one first: the upper half
-    is right a cycle late, and no comparison is wider than a half. So a run that does not end by
-    itself is busy for :data:`siligrad.registers.OVERRUN_CYCLES` cycles beyond its limit.
+    is right a cycle late, and no comparison is wider than a half. The end is a register, since all
+    of a sequencer hangs on it. So a run that does not end by itself is busy for
+    :data:`siligrad.registers.OVERRUN_CYCLES` cycles beyond its limit, and ends with the cycle in
+    which ``end`` is high; one that has ended by itself in the cycle before counts as busy in that
+    one too, and as ended.
 
     Parameters
     ----------
@@ -27,7 +30,7 @@ class Watchdog(wiring.Component):
     Members
     -------
     start : :py:`In(1)`
-        A run begins in the next cycle; none is going on.
+        A run begins in the next cycle; ``busy`` and ``end`` are low.
     busy : :py:`In(1)`
         It is going on.
     limit : :py:`In(2 * half_bits)`
@@ -35,7 +38,7 @@ class Watchdog(wiring.Component):
     cycles : :py:`Out(2 * half_bits)`
         Cycles that it has taken; as in :class:`~siligrad_hdl.cycle_counter.CycleCounter`.
     end : :py:`Out(1)`
-        It is to be busy no longer in the next cycle. Low when none is going on.
+        This cycle is the last of a run, which is to be reset with it.
     overrun : :py:`Out(1)`
         The last run was ended so; from the cycle after ``end`` to the next start.
     """
@@ -57,19 +60,16 @@ class Watchdog(wiring.Component):
         m.submodules.counter = counter = CycleCounter(half_bits=half)
         m.d.comb += [
             counter.clear.eq(self.start),
-            counter.count.eq(self.busy),
+            counter.count.eq(self.busy | self.end),
             self.cycles.eq(counter.cycles),
         ]
         # A limit of zero is met in the first cycle alone, which is left out.
         first = delayed(m, self.start, 1, name="first", reset=True)
         low_met = Signal()
-        expired = Signal()
         m.d.sync += [
             low_met.eq(self.busy & ~first & (self.cycles[:half] == self.limit[:half])),
-            expired.eq(self.busy & low_met & (self.cycles[half:] == self.limit[half:])),
+            self.end.eq(self.busy & low_met & (self.cycles[half:] == self.limit[half:])),
         ]
-        # A run that has just ended by itself may have been followed by a start.
-        m.d.comb += self.end.eq(expired & self.busy)
         with m.If(self.start):
             m.d.sync += self.overrun.eq(0)
         with m.Elif(self.end):

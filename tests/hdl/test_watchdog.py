@@ -33,11 +33,11 @@ def watch(runs: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, bool]]:
             ctx.set(dut.busy, 1)
             assert not ctx.get(dut.overrun)
             cycles, ended = 0, False
-            while cycles < length and not ended:
+            while not ended and (cycles < length or ctx.get(dut.end)):
                 ended = bool(ctx.get(dut.end))
                 cycles += 1
                 await ctx.tick()
-            ctx.set(dut.busy, 0)
+                ctx.set(dut.busy, int(cycles < length and not ended))
             for _ in range(gap):
                 assert not ctx.get(dut.end)
                 assert ctx.get(dut.overrun) == ended
@@ -55,14 +55,23 @@ def watch(runs: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, bool]]:
 
 @pytest.mark.parametrize("gap", [0, 1, 2, 5])
 def test_a_run_is_ended_so_many_cycles_after_any_limit_and_not_before(gap: int) -> None:
-    lengths = [-1, 0, 1, OVERRUN_CYCLES - 1, OVERRUN_CYCLES, OVERRUN_CYCLES + 1, 30]
+    lengths = [
+        -1,
+        0,
+        1,
+        OVERRUN_CYCLES - 2,
+        OVERRUN_CYCLES - 1,
+        OVERRUN_CYCLES,
+        OVERRUN_CYCLES + 1,
+        30,
+    ]
     runs = [(limit, limit + more) for limit in range(1, 60) for more in lengths if limit + more]
     runs += [(0, length) for length in (1, 2, 7, 8, 9, 63, 64, 65)]
     order = np.random.default_rng(gap).permutation(len(runs)).tolist()
     runs = [runs[index] for index in order]
     wanted = []
     for limit, length in runs:
-        late = limit > 0 and length >= limit + OVERRUN_CYCLES
+        late = limit > 0 and length >= limit + OVERRUN_CYCLES - 1
         wanted.append((limit + OVERRUN_CYCLES, True) if late else (length, False))
     assert watch(runs, gap) == wanted
     assert {ended for _, ended in wanted} == {True, False}
@@ -120,7 +129,7 @@ def test_a_run_that_was_ended_after_any_number_of_cycles_leaves_nothing_behind(
                 for address, word in enumerate(words):
                     await host.write(element_address(memory, N, bank, address), word)
         for limit in range(1, schedule.cycles + 3):
-            late = limit + OVERRUN_CYCLES <= schedule.cycles
+            late = limit + OVERRUN_CYCLES - 1 <= schedule.cycles
             taken = limit + OVERRUN_CYCLES if late else schedule.cycles
             await host.write(REGISTERS + Register.LIMIT, limit)
             await host.write(REGISTERS + Register.CONTROL, 1)
