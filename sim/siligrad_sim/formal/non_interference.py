@@ -98,7 +98,7 @@ NON_INTERFERENCE = Proof(
         "in the netlist, no word of X, W or E, operand, product, sum, result or draw reaches a "
         "control register, an address or enable of any memory, or the program, in any number of "
         "cycles; a word that the host writes does so through the start bit, ENTRY, STEPS, the "
-        "strides and the program memory only; all values, one size N at a time"
+        "strides, LIMIT and the program memory only; all values, one size N at a time"
     ),
     check=_check_of(Accelerator),
     controls={fault: _check_of(build) for fault, build in LEAKS.items()},
