@@ -128,7 +128,9 @@ def test_a_run_that_was_ended_after_any_number_of_cycles_leaves_nothing_behind(
                 machine.memories[memory][bank][:] = words
                 for address, word in enumerate(words):
                     await host.write(element_address(memory, N, bank, address), word)
-        for limit in range(1, schedule.cycles + 3):
+        # The shift registers differ in nothing but whether they are looked at: fewer limits do.
+        every = 3 if rounding == Rounding.STOCHASTIC else 1
+        for limit in range(1, schedule.cycles + 3, every):
             late = limit + OVERRUN_CYCLES - 1 <= schedule.cycles
             taken = limit + OVERRUN_CYCLES if late else schedule.cycles
             await host.write(REGISTERS + Register.LIMIT, limit)
