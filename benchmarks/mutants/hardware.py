@@ -1,0 +1,138 @@
+"""Whether the suite notices a mutant of the hardware.
+
+The checks are those of the suite: first a device that has the mutant is put through the checks of
+:mod:`siligrad_sim.benches.device`, as in ``tests/sim/test_device_bench.py``, then it runs random
+programs beside the reference, as many as ``tests/sim/test_campaign.py`` runs on each accelerator.
+What lets all of that pass is perhaps equivalent: see :mod:`benchmarks.mutants.equivalence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from benchmarks.mutants.equivalence import proof_of
+from benchmarks.mutants.netlist import CHOICE, Design, Mutant
+from benchmarks.mutants.outcome import MutantsError, Outcome
+from siligrad.compiler import CapacityError
+from siligrad.device import DeviceError, DeviceUnavailable
+from siligrad.host import HostDevice
+from siligrad.isa import Geometry
+from siligrad_sim.benches.device import CHECKS
+from siligrad_sim.campaign.differential import compare
+from siligrad_sim.campaign.drawing import campaign_geometry, cases
+from siligrad_sim.campaign.trial import Trial, trial_of
+from siligrad_sim.verilator import VerilatorDevice
+
+__all__ = ["GEOMETRY", "PROGRAMS", "Suspects"]
+
+GEOMETRY = campaign_geometry(3, 8)
+"""The accelerator that has the mutants. Its N is no power of two, and it rounds operands."""
+
+PROGRAMS = 32
+"""Random programs that each mutant runs, unless something else was enough."""
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """An accelerator with all mutants, and what decides about each.
+
+    Parameters
+    ----------
+    geometry
+        Of the accelerator.
+    mutants
+        All of them.
+    seconds
+        How long a proof that one is equivalent may take; none is tried in 0.
+    """
+
+    geometry: Geometry
+    mutants: tuple[Mutant, ...]
+    seconds: float
+
+    def judge(self) -> Callable[[int], Outcome]:
+        """Return :meth:`outcome`: what a worker asks for."""
+        return self.outcome
+
+    def outcome(self, number: int) -> Outcome:
+        """Return what becomes of mutant `number`; the first is 1."""
+        killed = self.killed(number)
+        if killed is not None:
+            return killed
+        proof = proof_of(self.design, self.mutants[number - 1], seconds=self.seconds)
+        return Outcome("survived") if proof is None else Outcome("equivalent", proof)
+
+    def killed(self, number: int) -> Outcome | None:
+        """Return which check fails with mutant `number`, or None; 0 is the original."""
+        with VerilatorDevice(self.geometry, verilog=self.verilog) as device:
+            device.write_word(CHOICE, number)
+            for name, check in {"identification": HostDevice.identify, **CHECKS}.items():
+                try:
+                    check(device)
+                except DeviceUnavailable:
+                    raise
+                except (AssertionError, DeviceError) as error:
+                    return Outcome("killed", name, _in_a_line(error))
+            for index, trial in enumerate(self.trials):
+                mismatch = compare(trial, device).mismatch
+                if mismatch is not None:
+                    return Outcome("killed", "campaign", f"program {index}: {mismatch}")
+        return None
+
+    def check_original(self) -> None:
+        """Check that the netlist passes everything while no mutant is chosen.
+
+        Raises
+        ------
+        MutantsError
+            If it does not: then nothing that fails would mean anything.
+        """
+        killed = self.killed(0)
+        if killed is not None:
+            raise MutantsError(
+                f"the netlist without a mutant fails the check {killed.by!r}: {killed.why}"
+            )
+
+    @cached_property
+    def design(self) -> Design:
+        """The netlist."""
+        return Design(self.geometry)
+
+    @cached_property
+    def verilog(self) -> str:
+        """The netlist with all mutants."""
+        return self.design.with_all(self.mutants)
+
+    @cached_property
+    def trials(self) -> Sequence[Trial]:
+        """The random programs."""
+        trials: list[Trial] = []
+
+        @seed(_SEED)
+        @settings(
+            max_examples=PROGRAMS,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=cases([self.geometry]))
+        def draw(case: Any) -> None:
+            try:
+                trials.append(trial_of(case))
+            except CapacityError:  # a network that is too large is no program
+                return
+
+        draw()
+        return trials
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
