@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -213,7 +214,10 @@ class _Work:
             self.check(case)
 
         try:
-            check()
+            with warnings.catch_warnings():
+                # Of a Dask worker's other threads, which use Python's own generator; we do not.
+                warnings.filterwarnings("ignore", "Do not use the `random` module")
+                check()
         except (_DiffersError, Flaky):
             assert self.smallest is not None
             case, mismatch = self.smallest
