@@ -8,7 +8,7 @@ more. That a segment takes as many cycles as it says whatever its numbers is an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from amaranth.hdl import Module, Signal
 
 from siligrad.isa import (
     HEADER_LINE_0,
+    HEADER_LINE_1,
     LINE_BITS,
     SEGMENT_LINE,
     AuxMode,
@@ -53,6 +54,8 @@ class Shape:
         Steps of the run.
     k, pad, delay
         The most of each.
+    exact
+        Whether these are their numbers instead, of all segments and instructions.
     """
 
     instructions: tuple[tuple[int, int, int], ...]
@@ -60,10 +63,12 @@ class Shape:
     k: int = 3
     pad: int = 2
     delay: int = 2
+    exact: bool = False
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{m}x{p} tiles of {s}" for m, p, s in self.instructions)
-        return f"{sizes} segments, {self.steps} steps"
+        numbers = f", k {self.k}, pad {self.pad}, delay {self.delay}" if self.exact else ""
+        return f"{sizes} segments, {self.steps} steps{numbers}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +119,24 @@ def _widened(value: z3.BitVecRef) -> z3.BitVecRef:
     return z3.ZeroExt(_BITS - value.size(), value)
 
 
-def _field(line: z3.BitVecRef, layout: Sequence[Field], name: str) -> z3.BitVecRef:
-    field = next(item for item in layout if item.name == name)
-    return z3.Extract(field.offset + field.width - 1, field.offset, line)
+class _Line:
+    """A line of program memory: some fields are numbers, the others variables."""
+
+    def __init__(self, number: int, layout: Sequence[Field], numbers: Mapping[str, int]) -> None:
+        self.fields: dict[str, z3.BitVecRef] = {}
+        at = 0
+        for field in layout:
+            assert field.offset == at, f"{field.name} does not follow the field before"
+            self.fields[field.name] = (
+                z3.BitVecVal(numbers[field.name], field.width)
+                if field.name in numbers
+                else z3.BitVec(f"{field.name}_{number}", field.width)
+            )
+            at += field.width
+        parts = list(self.fields.values())
+        if at < LINE_BITS:
+            parts.append(z3.BitVecVal(0, LINE_BITS - at))
+        self.word = z3.Concat(*reversed(parts))
 
 
 class _Run:
@@ -126,36 +146,32 @@ class _Run:
         self.array = array
         self.premises: list[z3.BoolRef] = []
         self.lines: list[z3.BitVecRef] = []
-        self._headers: list[z3.BitVecRef] = []
+        self._headers: list[_Line] = []
         self._segments: list[list[tuple[z3.BitVecRef, z3.BitVecRef]]] = []  # k, k + pad
         for number in range(len(shape.instructions)):
             self._add_instruction(shape, number)
         self.tiles = list(self._tiles(shape))
 
-    def _line(self) -> z3.BitVecRef:
-        line = z3.BitVec(f"line_{len(self.lines)}", LINE_BITS)
-        self.lines.append(line)
+    def _add(self, layout: Sequence[Field], **numbers: int) -> _Line:
+        line = _Line(len(self.lines), layout, numbers)
+        self.lines.append(line.word)
         return line
 
     def _add_instruction(self, shape: Shape, number: int) -> None:
         rows, columns, count = shape.instructions[number]
-        header = self._line()
-        self._line()  # addresses: no time depends on them
-        self._headers.append(header)
-        fixed = {
-            "m_tiles": rows,
-            "p_tiles": columns,
-            "segments": count,
-            "final": int(number == len(shape.instructions) - 1),
-        }
-        self.premises += [self.field(number, name) == value for name, value in fixed.items()]
-        self.premises += [z3.ULE(self.field(number, "delay"), shape.delay)]
+        final = int(number == len(shape.instructions) - 1)
+        sizes = {"m_tiles": rows, "p_tiles": columns, "segments": count, "final": final}
+        delay = {"delay": shape.delay} if shape.exact else {}
+        self._headers.append(self._add(HEADER_LINE_0, **sizes, **delay))
+        self._add(HEADER_LINE_1)
+        self.premises.append(z3.ULE(self.field(number, "delay"), shape.delay))
         for name, kind in (("product", Product), ("destination", Memory), ("aux_mode", AuxMode)):
             self.premises.append(z3.ULE(self.field(number, name), int(max(kind))))
         segments = []
         for _ in range(count):
-            line = self._line()
-            k, pad = (_field(line, SEGMENT_LINE, name) for name in ("k", "pad"))
+            exact = {"k": shape.k, "pad": shape.pad} if shape.exact else {}
+            fields = self._add(SEGMENT_LINE, **exact).fields
+            k, pad = fields["k"], fields["pad"]
             cycles = _widened(k) + _widened(pad)
             self.premises += [z3.UGE(k, 1), z3.ULE(k, shape.k), z3.ULE(pad, shape.pad)]
             self.premises.append(z3.UGE(cycles, 2))  # rule 1
@@ -165,7 +181,7 @@ class _Run:
 
     def field(self, instruction: int, name: str) -> z3.BitVecRef:
         """Return a field of an instruction's first header line."""
-        return _field(self._headers[instruction], HEADER_LINE_0, name)
+        return self._headers[instruction].fields[name]
 
     def _tile_cycles(self, instruction: int) -> z3.BitVecRef:
         cycles = [item for _, item in self._segments[instruction]]
@@ -349,11 +365,18 @@ class _EndsEarly(Sequencer):
             return super().elaborate(platform)
 
 
+_NUMBERS = ((2, 0, 0), (1, 1, 1), (3, 2, 0), (7, 0, 2))
+"""k, pad and delay, where they are not variables: a segment of 2, of 5, and of more than 6 cycles,
+which is what an instruction takes that follows another at once."""
+
 _SHAPES = (
     Shape(((1, 2, 1),)),
     Shape(((2, 1, 2),), k=2, pad=1, delay=1),
-    Shape(((1, 1, 1), (1, 1, 1)), k=2, pad=1, delay=1),
-    Shape(((1, 1, 1),), steps=2, k=2, pad=1, delay=1),
+    *(
+        Shape(instructions, steps, k, pad, delay, exact=True)
+        for instructions, steps in ((((1, 1, 1), (1, 2, 2)), 1), (((1, 1, 2),), 2))
+        for k, pad, delay in _NUMBERS
+    ),
 )
 _SIZES = {2: _SHAPES, 3: _SHAPES[:1], 4: _SHAPES[:1]}
 """What is looked at for each N."""
@@ -379,11 +402,11 @@ def _control(build: Build) -> Check:
 RUN_CYCLES = Proof(
     name="run-cycles",
     scope=(
-        "bounded: after a reset in any state, the sequencer runs every program of 1x2 tiles of one "
-        "segment (N = 2, 3, 4), of 2x1 tiles of two, of two instructions, and one of two steps "
-        "(N = 2), with k to 3, delay to 2, pad to 2, all other fields free; it is busy, issues "
-        "terms, reads aux and writes D in exactly the cycles of docs/spec/isa.md, and ends when "
-        "they say"
+        "bounded: after a reset in any state, the sequencer is busy, issues terms, reads aux and "
+        "writes D in exactly the cycles of docs/spec/isa.md, and ends when they say, for every "
+        "program of 1x2 tiles of one segment (N = 2, 3, 4; k to 3) or 2x1 tiles "
+        "of two (N = 2; k to 2), and, for four choices of k, pad and delay, of two instructions or "
+        "of two steps (N = 2); all other fields are free"
     ),
     check=_check,
     controls={
