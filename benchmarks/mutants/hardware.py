@@ -3,13 +3,14 @@
 The checks are those of the suite: first a device that has the mutant is put through the checks of
 :mod:`siligrad_sim.benches.device`, as in ``tests/sim/test_device_bench.py``, then it runs random
 programs beside the reference, as many as ``tests/sim/test_campaign.py`` runs on each accelerator.
-What lets all of that pass is perhaps equivalent: see :mod:`benchmarks.mutants.equivalence`.
+What lets all of that pass is perhaps equivalent: see :mod:`benchmarks.mutants.equivalence`. What
+is not is put through one bench more, of runs of hours: ``tests/sim/test_long_runs.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,8 +22,10 @@ from benchmarks.mutants.outcome import MutantsError, Outcome
 from siligrad.compiler import CapacityError
 from siligrad.device import DeviceError, DeviceUnavailable
 from siligrad.host import HostDevice
-from siligrad.isa import Geometry
+from siligrad.isa import Geometry, encode_program
+from siligrad_sim.bench_runner import BenchFailed, run_bench
 from siligrad_sim.benches.device import CHECKS
+from siligrad_sim.benches.programs import training_step
 from siligrad_sim.campaign.differential import compare
 from siligrad_sim.campaign.drawing import campaign_geometry, cases
 from siligrad_sim.campaign.trial import Trial, trial_of
@@ -37,6 +40,8 @@ PROGRAMS = 32
 """Random programs that each mutant runs, unless something else was enough."""
 
 _SEED = 0
+
+_LONG_RUNS = "siligrad_sim.benches.long_runs"
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,11 @@ class Suspects:
         killed = self.killed(number)
         if killed is not None:
             return killed
-        proof = proof_of(self.design, self.mutants[number - 1], seconds=self.seconds)
-        return Outcome("survived") if proof is None else Outcome("equivalent", proof)
+        mutant = self.mutants[number - 1]
+        proof = proof_of(self.design, mutant, seconds=self.seconds)
+        if proof is not None:
+            return Outcome("equivalent", proof)
+        return self.killed_in_bench(mutant) or Outcome("survived")
 
     def killed(self, number: int) -> Outcome | None:
         """Return which check fails with mutant `number`, or None; 0 is the original."""
@@ -86,6 +94,28 @@ class Suspects:
                     return Outcome("killed", "campaign", f"program {index}: {mismatch}")
         return None
 
+    def killed_in_bench(self, mutant: Mutant | None) -> Outcome | None:
+        """Return how the bench of long runs fails with `mutant`, or None; without is the original.
+
+        A bench that sets the counter by hand says nothing of a mutant that is where it is set.
+        """
+        if mutant is not None and (mutant.component, mutant.port) == ("cycle counter", "Q"):
+            return None
+        step = training_step(3, batch=2, inputs=3, hidden=3, outputs=2)
+        parameters = {
+            "geometry": asdict(self.geometry),
+            "lines": [f"{line:x}" for line in encode_program(step.instructions)],
+            "loop": asdict(step.loop),
+        }
+        verilog = self.design.with_one(mutant, top="top")
+        try:
+            run_bench(verilog, _LONG_RUNS, simulator="icarus", parameters=parameters)
+        except BenchFailed as error:
+            if "tests failed" in str(error):
+                return Outcome("killed", "long runs", _in_a_line(error))
+            raise
+        return None
+
     def check_original(self) -> None:
         """Check that the netlist passes everything while no mutant is chosen.
 
@@ -94,7 +124,7 @@ class Suspects:
         MutantsError
             If it does not: then nothing that fails would mean anything.
         """
-        killed = self.killed(0)
+        killed = self.killed(0) or self.killed_in_bench(None)
         if killed is not None:
             raise MutantsError(
                 f"the netlist without a mutant fails the check {killed.by!r}: {killed.why}"

@@ -158,12 +158,13 @@ class Design:
         # A bit that inverts another of its own word looks like a loop to a simulator.
         return f"/* verilator lint_off UNOPTFLAT */\n{verilog}{_chooser()}"
 
-    def with_one(self, mutant: Mutant, top: str = TOP) -> str:
+    def with_one(self, mutant: Mutant | None, *, top: str) -> str:
         """Return Verilog of an accelerator that has `mutant`, its top module called `top`."""
-        script = f"read_rtlil coarse.il; mutate {mutant.options}; "
-        script += f"rename {TOP} {top}; " if top != TOP else ""
-        script += "opt_clean; write_verilog -noattr mutant.v"
-        return run_yosys(script, {"coarse.il": self.rtlil}, "mutant.v")
+        change = "" if mutant is None else f"mutate {mutant.options};"
+        ending = f"rename {TOP} {top}; opt_clean; write_verilog -noattr mutant.v"
+        return run_yosys(
+            f"read_rtlil coarse.il; {change} {ending}", {"coarse.il": self.rtlil}, "mutant.v"
+        )
 
 
 def sample(candidates: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
