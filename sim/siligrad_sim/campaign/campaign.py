@@ -310,7 +310,9 @@ def _run_on_cluster(
 def _cluster(scheduler: str, workers: int) -> Iterator[Any]:
     """Give a Dask client; the processes of a local cluster end with it."""
     try:
-        import dask  # noqa: PLC0415
+        # Before anything is set: what it sets itself would go again with that.
+        import distributed  # noqa: PLC0415
+        from dask import config  # noqa: PLC0415
     except ImportError as error:
         raise CampaignError(
             "several workers need the Python package distributed: pip install 'siligrad[verify]'"
@@ -320,23 +322,21 @@ def _cluster(scheduler: str, workers: int) -> Iterator[Any]:
         "logging.distributed": "critical",
         "distributed.scheduler.allowed-failures": _MOST_DEATHS - 1,
     }
-    with dask.config.set(quiet), ExitStack() as opened:
-        from distributed import Client, LocalCluster  # noqa: PLC0415
-
+    with config.set(quiet), ExitStack() as opened:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         address: Any = scheduler
         if scheduler == "local":
-            address = LocalCluster(  # type: ignore[no-untyped-call]
+            address = distributed.LocalCluster(  # type: ignore[no-untyped-call]
                 n_workers=workers,
                 processes=True,
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
                 memory_limit=0,
             )
             opened.enter_context(address)
         try:
-            client = Client(  # type: ignore[no-untyped-call]
+            client = distributed.Client(  # type: ignore[no-untyped-call]
                 address, timeout=CONNECTING_SECONDS
             )
         except (OSError, ValueError) as error:

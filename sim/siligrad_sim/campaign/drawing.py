@@ -32,6 +32,9 @@ TILES = {"x": 56, "w": 48, "e": 56}
 
 PROGRAM_LINES = 128
 
+LAYERS = 5
+"""Most layers of a network."""
+
 
 def campaign_geometry(array: int, operand_bits: int = 16) -> Geometry:
     """Return the accelerator that cases of this array run on: one, so that it is built once.
@@ -73,7 +76,10 @@ def cases(geometries: Sequence[Geometry], *, first_seed: int = 0) -> st.SearchSt
 
 def _bare(draw: Any, geometry: Geometry, first_seed: int) -> BareCase:
     count = 1 + _number(draw, 11)
-    kept = [True, *(not _chance(draw, 3) for _ in range(count - 1))]
+    # Seven of eight, when drawn; they shrink to none, and one must stay.
+    kept = [any(draw(_BOOLEAN) for _ in range(3)) for _ in range(count)]
+    if not any(kept):
+        kept[-1] = True
     contents: Sequence[Contents] = ("zeros", "random", "coarse", "largest", "coarse")
     return BareCase(
         geometry=geometry,
@@ -88,8 +94,13 @@ def _bare(draw: Any, geometry: Geometry, first_seed: int) -> BareCase:
 
 def _network(draw: Any, geometry: Geometry, first_seed: int) -> NetworkCase:
     n = geometry.array
-    depth = 1 + _number(draw, 4)
-    widths = [_width(draw, n) for _ in range(depth + 1)]
+    widths = [_width(draw, n), _width(draw, n)]
+    biases = [bool(draw(_BOOLEAN))]
+    # A layer with all that is drawn for it can be left out, so failures lose their layers.
+    while len(widths) < LAYERS + 1 and any(draw(_BOOLEAN) for _ in range(2)):
+        widths.append(_width(draw, n))
+        biases.append(bool(draw(_BOOLEAN)))
+    depth = len(biases)
     same = depth > 1 and bool(_chance(draw, 1))  # what is shared, or added, is equally wide
     if same:
         widths[1:-1] = [widths[1]] * (depth - 1)
@@ -109,7 +120,7 @@ def _network(draw: Any, geometry: Geometry, first_seed: int) -> NetworkCase:
         update_rounding=_one_of(draw, tuple(Rounding)),
         widths=tuple(widths),
         batch=_width(draw, n),
-        biases=tuple(bool(_chance(draw, 1)) for _ in range(depth)),
+        biases=tuple(biases),
         shared=same and bool(_chance(draw, 1)),
         residual=_one_of(draw, residuals) if same else "none",
         times=1 + _number(draw, 3) * (depth > 1 and _chance(draw, 2)),

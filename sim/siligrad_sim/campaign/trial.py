@@ -235,7 +235,8 @@ def _bare(case: BareCase) -> Trial:
     drawn = random_program(rng, case.geometry, case.instructions, loop)
     kept = [each for each, there in zip(drawn, case.kept, strict=True) if there]
     instructions = scheduled(kept, case.geometry, loop)
-    words = _words(rng, case.geometry, case.contents)
+    # Of their own seed, so that they are the same with fewer instructions.
+    words = _words(np.random.default_rng([case.seed, 1]), case.geometry, case.contents)
     program = Program(
         name="bare",
         geometry=case.geometry,
