@@ -28,7 +28,7 @@ resident = {"predict": "params"}
 
 def predict(params, x):
     W, b = params
-    return np.maximum(x @ W + b, 0)
+    return x @ W + b
 
 
 def loss(params, x, y):
