@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pytest
 
-from siligrad.device import Device
+from siligrad.device import Device, device_class
 from siligrad.errors import DataError, SiligradError
 from siligrad.isa import Loop, Memory
 from siligrad_sim.campaign import campaign, differential, failure
@@ -49,7 +49,7 @@ class Broken(ReferenceDevice):
 
 @pytest.fixture
 def broken_device(monkeypatch: pytest.MonkeyPatch) -> str:
-    known = differential.device_class
+    known = device_class
 
     def find(name: str) -> type[Device]:
         return Broken if name == "broken" else known(name)
@@ -184,7 +184,7 @@ def every_id(plan: Plan) -> list[str]:
 
 
 def test_a_campaign_that_was_stopped_goes_on_with_what_is_not_on_disk(tmp_path: Path) -> None:
-    run = []
+    run: list[int] = []
 
     def stopped() -> bool:
         return len(run) >= 12
