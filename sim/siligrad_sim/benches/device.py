@@ -8,6 +8,7 @@ computed once for all devices of it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,9 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siligrad.checker import check_instructions
 from siligrad.device import OverrunError
 from siligrad.host import HostDevice
-from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop, Memory, encode_program
+from siligrad.isa import (
+    ONE_STEP,
+    Geometry,
+    Instruction,
+    Loop,
+    Memory,
+    Product,
+    Rounding,
+    Segment,
+    encode_program,
+)
 from siligrad.lfsr import seed_lanes
 from siligrad.registers import (
     OVERRUN_CYCLES,
@@ -34,6 +46,7 @@ from siligrad_sim.benches.programs import (
     draw_words,
     random_loop,
     random_program,
+    scheduled,
     training_step,
 )
 from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
@@ -42,6 +55,7 @@ __all__ = [
     "CHECKS",
     "RANDOM_PROGRAMS",
     "check_entry",
+    "check_large_numbers",
     "check_limits",
     "check_random_programs",
     "check_refusals",
@@ -52,7 +66,7 @@ __all__ = [
 
 RANDOM_PROGRAMS = 30
 
-_LIMIT = 100_000
+_LIMIT = 1_000_000
 
 _ACCESSES = 3
 """By which a run is disturbed; it ends before there are many."""
@@ -233,6 +247,24 @@ def check_refusals(device: HostDevice) -> None:
     run.compare(device, device.read_cycles(), "runs that were disturbed")
 
 
+def check_large_numbers(device: HostDevice) -> None:
+    """Run programs with large numbers in each field that counts: tiles, terms, segments, cycles.
+
+    Each has ones and zeros in turn, one way and the other. Then many steps, of which all that is
+    seen is how many there were.
+    """
+    geometry = device.geometry
+    for number, run in enumerate(_large_runs(geometry)):
+        device.write_lfsr(seed_lanes(geometry.array, geometry.array))
+        run.check(device, f"program {number} of large numbers")
+    step = _tile(geometry)
+    device.write_lines(encode_program([step]))
+    for steps in (0x5555, 0xAAAA):
+        want = busy_cycles([step], geometry.array, steps)
+        got = device.execute(Loop(steps), want)
+        assert got == want, f"{steps} steps: {got} cycles, want {want}"
+
+
 CHECKS: Mapping[str, Callable[[HostDevice], None]] = {
     "limits": check_limits,
     "words": check_words,
@@ -240,6 +272,7 @@ CHECKS: Mapping[str, Callable[[HostDevice], None]] = {
     "entry": check_entry,
     "training step": check_training_step,
     "random programs": check_random_programs,
+    "large numbers": check_large_numbers,
 }
 """All checks, the cheapest first."""
 
@@ -268,6 +301,63 @@ def _training_steps(geometry: Geometry) -> Mapping[Contents, _Run]:
         machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
         words = draw_words(rng, geometry, contents)
         result[contents] = _expected(machine, step.instructions, ONE_STEP, words, 2)
+    return result
+
+
+def _tile(
+    geometry: Geometry, *, m_tiles: int = 1, p_tiles: int = 1, k: int = 0, segments: int = 1
+) -> Instruction:
+    """Return an instruction that writes tiles side by side, from the same tiles of W.
+
+    It adds up `k` rows, N of them without a number.
+    """
+    n = geometry.array
+    segment = Segment(k=k or n, ones=1, b_base=n)
+    return Instruction(
+        m_tiles=m_tiles,
+        p_tiles=p_tiles,
+        product=Product.XW,
+        destination=Memory.E,
+        rows_last=n,
+        d_base=0,
+        d_m=p_tiles * n,
+        d_p=n,
+        segments=(segment,) * segments,
+        shift=2,
+        rounding=Rounding.HALF_EVEN,
+    )
+
+
+def _cut_off(pattern: int, most: int) -> int:
+    """Return the lower bits of `pattern`, as many as are at most `most`."""
+    while pattern > most:
+        pattern &= ~(1 << pattern.bit_length() - 1)
+    return pattern
+
+
+@cache
+def _large_runs(geometry: Geometry) -> Sequence[_Run]:
+    room = geometry.depth(Memory.E) // geometry.array
+    tiles = [_cut_off(pattern, room) for pattern in (0x555, 0xAAA)]
+    cases = [
+        *({name: value} for name in ("m_tiles", "p_tiles") for value in tiles),
+        *({"k": value} for value in (0x5555, 0xAAAA)),
+        *({"segments": value} for value in (21, 42)),
+        *({"delay": value} for value in (0x5555, 0xAAAA)),
+    ]
+    last = _tile(geometry)
+    rng = np.random.default_rng(geometry.array)
+    words = draw_words(rng, geometry, "random")
+    result = []
+    for case in cases:
+        first = _tile(geometry, **{name: case[name] for name in case if name != "delay"})
+        instructions = scheduled([first, last], geometry)
+        if "delay" in case:
+            instructions[1] = dataclasses.replace(last, delay=case["delay"])
+        check_instructions(instructions, geometry, ONE_STEP)
+        machine = Machine(geometry)
+        machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
+        result.append(_expected(machine, instructions, ONE_STEP, words, 1))
     return result
 
 
