@@ -169,7 +169,8 @@ def check_limits(device: HostDevice) -> None:
     step = _step(device.geometry)
     device.write_lines(encode_program(step.instructions))
     whole = busy_cycles(step.instructions, device.geometry.array)
-    for limit in [1, 2, 3, *(1 << bit for bit in range(2, 64)), whole - 1, whole, (1 << 64) - 1]:
+    limits = [*(1 << bit for bit in range(64)), *(1 << bit | 1 for bit in range(1, 64))]
+    for limit in [*limits, whole - 1, whole, (1 << 64) - 1]:
         # At its limit the hardware is told to end, which takes it some cycles more.
         ended = min(whole, limit + OVERRUN_CYCLES)
         try:
