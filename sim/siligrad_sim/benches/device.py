@@ -9,7 +9,7 @@ computed once for all devices of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -62,6 +62,7 @@ __all__ = [
     "check_training_step",
     "check_words",
     "device_geometry",
+    "drawn_programs",
 ]
 
 RANDOM_PROGRAMS = 30
@@ -77,6 +78,17 @@ _CONTENTS: Sequence[Contents] = ("zeros", "largest", "random", "coarse")
 def device_geometry(n: int) -> Geometry:
     """Return an accelerator with room for the training step and for random programs."""
     return Geometry(array=n, x_depth=12 * n, w_depth=11 * n + 1, e_depth=14 * n, program_depth=60)
+
+
+def drawn_programs(
+    geometry: Geometry,
+) -> Iterator[tuple[list[Instruction], Loop, dict[Memory, NDArray[np.int32]]]]:
+    """Yield the programs of :func:`check_random_programs`, how often, and on which words."""
+    rng = np.random.default_rng(geometry.array)
+    for number in range(RANDOM_PROGRAMS):
+        loop = random_loop(rng, geometry, 1 + number % 3 // 2)
+        instructions = random_program(rng, geometry, 6, loop)
+        yield instructions, loop, draw_words(rng, geometry, _CONTENTS[number % len(_CONTENTS)])
 
 
 @dataclass(frozen=True)
@@ -387,16 +399,12 @@ def _tails(geometry: Geometry) -> Sequence[_Run]:
 
 @cache
 def _random_runs(geometry: Geometry) -> Sequence[_Run]:
-    rng = np.random.default_rng(geometry.array)
     machine = Machine(geometry)
     machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
-    result = []
-    for number in range(RANDOM_PROGRAMS):
-        loop = random_loop(rng, geometry, 1 + number % 3 // 2)
-        instructions = random_program(rng, geometry, 6, loop)
-        words = draw_words(rng, geometry, _CONTENTS[number % len(_CONTENTS)])
-        result.append(_expected(machine, instructions, loop, words, 1))
-    return result
+    return [
+        _expected(machine, instructions, loop, words, 1)
+        for instructions, loop, words in drawn_programs(geometry)
+    ]
 
 
 def _expected(
