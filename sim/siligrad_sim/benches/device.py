@@ -63,6 +63,7 @@ __all__ = [
     "check_words",
     "device_geometry",
     "drawn_programs",
+    "large_programs",
 ]
 
 RANDOM_PROGRAMS = 30
@@ -89,6 +90,26 @@ def drawn_programs(
         loop = random_loop(rng, geometry, 1 + number % 3 // 2)
         instructions = random_program(rng, geometry, 6, loop)
         yield instructions, loop, draw_words(rng, geometry, _CONTENTS[number % len(_CONTENTS)])
+
+
+def large_programs(geometry: Geometry) -> Iterator[list[Instruction]]:
+    """Yield the programs of :func:`check_large_numbers`, but for that of many steps."""
+    room = geometry.depth(Memory.E) // geometry.array
+    tiles = [_cut_off(pattern, room) for pattern in (0x555, 0xAAA)]
+    cases = [
+        *({name: value} for name in ("m_tiles", "p_tiles") for value in tiles),
+        *({"k": value} for value in (0x5555, 0xAAAA)),
+        *({"segments": value} for value in (21, 42)),
+        *({"delay": value} for value in (0x5555, 0xAAAA)),
+    ]
+    last = _tile(geometry)
+    for case in cases:
+        first = _tile(geometry, **{name: case[name] for name in case if name != "delay"})
+        instructions = scheduled([first, last], geometry)
+        if "delay" in case:
+            instructions[1] = dataclasses.replace(last, delay=case["delay"])
+        check_instructions(instructions, geometry, ONE_STEP)
+        yield instructions
 
 
 @dataclass(frozen=True)
@@ -350,24 +371,10 @@ def _cut_off(pattern: int, most: int) -> int:
 
 @cache
 def _large_runs(geometry: Geometry) -> Sequence[_Run]:
-    room = geometry.depth(Memory.E) // geometry.array
-    tiles = [_cut_off(pattern, room) for pattern in (0x555, 0xAAA)]
-    cases = [
-        *({name: value} for name in ("m_tiles", "p_tiles") for value in tiles),
-        *({"k": value} for value in (0x5555, 0xAAAA)),
-        *({"segments": value} for value in (21, 42)),
-        *({"delay": value} for value in (0x5555, 0xAAAA)),
-    ]
-    last = _tile(geometry)
     rng = np.random.default_rng(geometry.array)
     words = draw_words(rng, geometry, "random")
     result = []
-    for case in cases:
-        first = _tile(geometry, **{name: case[name] for name in case if name != "delay"})
-        instructions = scheduled([first, last], geometry)
-        if "delay" in case:
-            instructions[1] = dataclasses.replace(last, delay=case["delay"])
-        check_instructions(instructions, geometry, ONE_STEP)
+    for instructions in large_programs(geometry):
         machine = Machine(geometry)
         machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
         result.append(_expected(machine, instructions, ONE_STEP, words, 1))
