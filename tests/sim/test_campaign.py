@@ -24,13 +24,9 @@ from siligrad_sim.campaign.case import BareCase, Case, NetworkCase, digest, from
 from siligrad_sim.campaign.differential import Machines, compare, written
 from siligrad_sim.campaign.drawing import campaign_geometry, cases
 from siligrad_sim.campaign.networks import network
+from siligrad_sim.campaign.sampling import SUITE_GEOMETRIES, SUITE_PROGRAMS, for_each_case
 from siligrad_sim.campaign.trial import REFUSALS, Trial, draw_codes, trial_of
 from siligrad_sim.reference import ReferenceDevice
-
-# The accelerators of the random programs below: every size, both widths of operands.
-GEOMETRIES = [campaign_geometry(array, 8 if array in (3, 6) else 16) for array in range(2, 9)]
-PROGRAMS = 32
-"""Random programs on each of them."""
 
 TINY = campaign_geometry(2)
 NETWORK = NetworkCase(
@@ -81,14 +77,6 @@ def run_random(
     """Run random programs on a device, and return what they were."""
     seen: Counter[str] = Counter()
 
-    @settings(
-        max_examples=count,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(case=cases([geometry], first_seed=first_seed))
     def check(case: Any) -> None:
         try:
             trial = trial_of(case)
@@ -103,19 +91,19 @@ def run_random(
         seen[type(case).__name__] += 1
         seen["saturations"] += result.saturations
 
-    check()
+    for_each_case(check, geometry, count, first_seed=first_seed)
     return seen
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda each: str(each.array))
+@pytest.mark.parametrize("geometry", SUITE_GEOMETRIES, ids=lambda each: str(each.array))
 def test_random_programs_run_on_the_hardware_as_on_the_reference(
     machines: Machines, geometry: Geometry
 ) -> None:
     skip_without("verilator")
-    seen = run_random(machines, geometry, "verilator", PROGRAMS)
-    assert seen["NetworkCase"] + seen["BareCase"] >= 200 / len(GEOMETRIES)
+    seen = run_random(machines, geometry, "verilator", SUITE_PROGRAMS)
+    assert seen["NetworkCase"] + seen["BareCase"] >= 200 / len(SUITE_GEOMETRIES)
     assert min(seen["NetworkCase"], seen["BareCase"], seen["saturations"]) > 0
-    assert seen["discarded"] <= PROGRAMS / 8
+    assert seen["discarded"] <= SUITE_PROGRAMS / 8
 
 
 def test_a_second_simulator_agrees(machines: Machines) -> None:
@@ -134,7 +122,7 @@ def test_every_kind_of_network_is_drawn_and_hardly_one_is_refused() -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=cases(GEOMETRIES))
+    @given(case=cases(SUITE_GEOMETRIES))
     def draw(case: Any) -> None:
         try:
             trial_of(case)
@@ -171,7 +159,7 @@ def test_every_kind_of_network_is_drawn_and_hardly_one_is_refused() -> None:
 
 
 @settings(max_examples=100, phases=[Phase.generate])
-@given(case=cases(GEOMETRIES))
+@given(case=cases(SUITE_GEOMETRIES))
 def test_a_case_survives_json(case: Any) -> None:
     text = json.dumps(to_json(case))
     again = from_json(json.loads(text))
