@@ -27,7 +27,7 @@ __all__ = ["campaign_geometry", "cases"]
 
 _Item = TypeVar("_Item")
 
-TILES = {"x": 56, "w": 48, "e": 56}
+TILES = {"x": 56, "w": 72, "e": 56}
 """Tiles that each memory of a campaign's accelerators has room for."""
 
 PROGRAM_LINES = 128
