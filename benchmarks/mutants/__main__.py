@@ -15,8 +15,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks.mutants import rtl
+from benchmarks.mutants import python, rtl
 from benchmarks.mutants.outcome import report, score
 from siligrad.errors import SiligradError
 from siligrad.long_work import progress_bar, stopping
@@ -48,15 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options.output.mkdir(parents=True, exist_ok=True)
         with stopping() as stop, progress_bar(count, what=options.what) as advance:
-            verdicts = rtl.run(
-                count,
-                options.seed,
-                jobs=options.jobs,
-                folder=options.output,
-                proof_seconds=options.proof_seconds,
-                advance=advance,
-                stop=stop,
-            )
+            common: dict[str, Any] = {
+                "jobs": options.jobs,
+                "folder": options.output,
+                "advance": advance,
+                "stop": stop,
+            }
+            if options.what == "rtl":
+                seconds = options.proof_seconds
+                verdicts = rtl.run(count, options.seed, proof_seconds=seconds, **common)
+            else:
+                verdicts = python.run(count, options.seed, **common)
             stopped = stop()
     except (SiligradError, OSError) as error:
         print(f"benchmarks.mutants: {error}", file=sys.stderr)

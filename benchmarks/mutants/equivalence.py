@@ -27,7 +27,7 @@ _REGISTER, _MEMORY = "$dff", "$mem_v2"
 
 _BITWISE = {"$and", "$or", "$xor", "$not", "$mux"}
 
-_FLAT = "read_rtlil coarse.il; {change} flatten; dffunmap; opt_clean; write_json flat.json"
+_FLAT = "read_rtlil coarse.il; {change} flatten; dffunmap; write_json flat.json"
 
 _COMPARE = (
     "read_json gold.json; read_json gate.json; miter -equiv -flatten gold gate miter; "
