@@ -115,6 +115,7 @@ CASES = [
     (8, 16, 8, 24, (128, 128, 130), 64, 3, "random", 3),
     (8, 16, 16, 40, (128, 128, 128), 64, 2, "random", 2),
 ]
+SEEDS = (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ CASES = [
     ),
     CASES,
 )
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_programs_do_what_the_specification_says_in_its_time(
     array: int,
     word_bits: int,

@@ -13,6 +13,8 @@ from siligrad.checker import CheckError, check_instructions
 from siligrad.isa import (
     ADDRESS_BITS,
     ONE_STEP,
+    SEGMENT_LINE,
+    SHIFT_MAX,
     AuxMode,
     Gate,
     Geometry,
@@ -100,6 +102,9 @@ class Step:
     geometry: Geometry
     instructions: list[Instruction]
     loop: Loop = ONE_STEP
+
+
+_PAD_MAX = (1 << next(field.width for field in SEGMENT_LINE if field.name == "pad")) - 1
 
 
 class _Layout:
@@ -394,7 +399,7 @@ def _random_instruction(rng: np.random.Generator, geometry: Geometry, loop: Loop
     n = geometry.array
     product = Product(int(rng.integers(3)))
     destination = Memory(int(rng.integers(3)))
-    m_tiles, p_tiles = (int(size) for size in rng.choice([1, 1, 1, 2, 2, 3], 2))
+    m_tiles, p_tiles = (int(size) for size in rng.choice([1, 1, 1, 2, 2, 3, 3, 4], 2))
 
     def grid(memory: Memory, outer: int, inner: int) -> tuple[int, int, int, int]:
         """Draw base and steps of a grid of tiles, and whether it moves.
@@ -417,7 +422,7 @@ def _random_instruction(rng: np.random.Generator, geometry: Geometry, loop: Loop
     segments: list[Segment] = []
     # The bound of numerics.md, with codes of any size in A and B.
     terms = ((1 << geometry.sum_bits - 1) - 1) // ((1 << geometry.operand_bits - 1) - 1) ** 2
-    count = int(rng.choice([1, 1, 1, 2, 3]))
+    count = int(rng.choice([1, 1, 1, 2, 2, 3, 3, 4]))
     for number in range(count):
         k = min(int(rng.integers(1, 2 * n + 2)), terms // count)
         k_tiles = -(-k // n)
@@ -425,7 +430,7 @@ def _random_instruction(rng: np.random.Generator, geometry: Geometry, loop: Loop
         b_base, b_k, b_p, b_moves = grid(product.b, k_tiles, p_tiles)
         # The last segment fills the tile up to the N cycles that it must take.
         short = n - sum(segment.cycles for segment in segments) - k if number == count - 1 else 0
-        pad = max(2 - k, short, int(rng.choice([0, 0, 0, 1, 3])))
+        pad = max(2 - k, short, int(rng.choice([0, 0, 0, 0, 1, 1, 3, _PAD_MAX])))
         segments.append(
             Segment(
                 k=k,
@@ -452,6 +457,8 @@ def _random_instruction(rng: np.random.Generator, geometry: Geometry, loop: Loop
         aux_base, aux_m, aux_p, aux_column = d_base, d_m, d_p, d_column
         aux_moves = d_moves
     shift = int(rng.integers(48)) if rng.integers(3) == 0 else int(rng.integers(20))
+    if rng.integers(6) == 0:
+        shift = int(rng.choice([0, 1, geometry.word_bits, SHIFT_MAX]))
     return Instruction(
         m_tiles=m_tiles,
         p_tiles=p_tiles,
