@@ -102,11 +102,11 @@ class LinkCommands(wiring.Component):
         with m.If(self.end):
             m.d.sync += skipping.eq(0)
 
-        # Judging.
+        # Judging, a cycle after a frame has ended: sums and comparisons of words take their time.
         session = Signal(32)
         number = Signal(32)
         next_number = Signal(32)
-        m.d.comb += next_number.eq(number + 1)
+        m.d.sync += next_number.eq(number + 1)
         received = Signal(len(length))
         status = Signal(Answer)
         is_hello = request.operation == Operation.HELLO
@@ -114,7 +114,13 @@ class LinkCommands(wiring.Component):
         is_write = request.operation == Operation.WRITE
         expected = words_before + CRC_BYTES + Mux(is_write, (request.count + 1) << 2, 0)
         understood = Signal()
-        m.d.comb += understood.eq(
+        same_session, same_number, is_next = Signal(), Signal(), Signal()
+        m.d.sync += [
+            same_session.eq(request.session == session),
+            same_number.eq(request.number == number),
+            is_next.eq(request.number == next_number),
+        ]
+        m.d.sync += understood.eq(
             (is_hello | is_read | is_write)
             & (request.count < WORDS_MAX)
             & (received == expected)
@@ -147,7 +153,9 @@ class LinkCommands(wiring.Component):
                     long_enough = length >= words_before + CRC_BYTES
                     sound = self.complete & ~skipping & long_enough & crc_in.match_detected
                     with m.If(sound & ~request.operation[7]):
-                        m.next = "JUDGE"
+                        m.next = "CHECK"
+            with m.State("CHECK"):
+                m.next = "JUDGE"
             with m.State("JUDGE"):
                 m.d.sync += [
                     left.eq(request.count),
@@ -158,15 +166,15 @@ class LinkCommands(wiring.Component):
                 m.next = "ANSWER"
                 with m.If(~understood):
                     m.d.sync += status.eq(Answer.NOT_UNDERSTOOD)
-                with m.Elif(is_hello), m.If(request.session != session):
+                with m.Elif(is_hello), m.If(~same_session):
                     m.d.sync += [session.eq(request.session), number.eq(request.number)]
-                with m.Elif((request.session != session) | (session == 0)):
+                with m.Elif(~same_session | (session == 0)):
                     m.d.sync += status.eq(Answer.OTHER_SESSION)
-                with m.Elif(request.number == next_number):
+                with m.Elif(is_next):
                     m.d.sync += number.eq(next_number)
                     with m.If(is_write):
                         m.next = "FETCH"
-                with m.Elif(request.number != number):
+                with m.Elif(~same_number):
                     m.d.sync += status.eq(Answer.OTHER_NUMBER)
 
             with m.State("FETCH"):
