@@ -101,7 +101,8 @@ class Suspects:
         """
         if mutant is not None and (mutant.component, mutant.port) == ("cycle counter", "Q"):
             return None
-        step = training_step(3, batch=2, inputs=3, hidden=3, outputs=2)
+        n = self.geometry.array
+        step = training_step(n, batch=2, inputs=n, hidden=n, outputs=2)
         parameters = {
             "geometry": asdict(self.geometry),
             "lines": [f"{line:x}" for line in encode_program(step.instructions)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,8 @@ class _Worker(Generic[_Item]):
     process: Any
     connection: Connection
     item: _Item | None = None
-    deadline: float = 0.0
+    deadline: float = math.inf
+    ready: bool = False
 
 
 def judged(
@@ -66,19 +68,23 @@ def judged(
                 workers.append(_begun(make_judge))
             for worker in workers:
                 if worker.item is None and waiting and not stop():
-                    worker.item, worker.deadline = waiting.pop(), time.monotonic() + seconds
+                    worker.item = waiting.pop()
+                    worker.deadline = time.monotonic() + seconds if worker.ready else math.inf
                     worker.connection.send(worker.item)
             busy = [worker for worker in workers if worker.item is not None]
             if not busy:
                 return
-            patience = max(min(worker.deadline for worker in busy) - time.monotonic(), 0)
-            ready = wait([worker.connection for worker in busy], timeout=min(patience, 1.0))
+            ready = wait([worker.connection for worker in busy], timeout=0.5)
             for worker in busy:
                 item = worker.item
                 assert item is not None
                 if worker.connection in ready:
                     try:
-                        error, result = worker.connection.recv()
+                        answer = worker.connection.recv()
+                        if answer is None:  # it has begun: a process takes its time to do so
+                            worker.ready, worker.deadline = True, time.monotonic() + seconds
+                            continue
+                        error, result = answer
                     except EOFError:
                         worker.process.join()
                         result = given_up(f"its process ended with {worker.process.exitcode}")
@@ -117,6 +123,7 @@ def _serve(connection: Connection, make_judge: Callable[[], Judge[_Item, _Result
     """Judge what comes until nothing does; Ctrl-C is the business of whoever sends it."""
     with contextlib.suppress(KeyboardInterrupt, EOFError):
         judge = make_judge()
+        connection.send(None)
         while True:
             item = connection.recv()
             answer: tuple[str | None, _Result | None]
