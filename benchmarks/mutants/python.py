@@ -4,7 +4,8 @@ What can be changed is what the package cosmic-ray finds: operators, comparisons
 conditions, loops, decorators, exceptions. A place is drawn first, then one of the changes there, so
 that places with many operators to choose from do not outweigh the others. Left out are annotations,
 which do not exist when a program runs; ``is`` in place of ``==``, which small integers and members
-of an enumeration cannot tell; and what the decorator of a dataclass is told, which computes nothing.
+of an enumeration cannot tell; and what the decorator of a dataclass is told, which
+computes nothing.
 
 The suite runs in a copy of the checkout, one for each worker, the quickest tests first, up to the
 first that fails. No test that needs a simulator is among them.
