@@ -166,17 +166,18 @@ def check_words(device: HostDevice) -> None:
     geometry = device.geometry
     n, limit = geometry.array, (1 << geometry.word_bits - 1) - 1
     rng = np.random.default_rng(n)
+    drawn = {
+        memory: rng.integers(-limit, limit + 1, (geometry.depth(memory), n)) for memory in Memory
+    }
     for sign in (1, -1):
-        codes = {
-            memory: sign * rng.integers(-limit, limit + 1, (geometry.depth(memory), n))
-            for memory in Memory
-        }
+        codes = {memory: sign * words for memory, words in drawn.items()}
         for memory, words in codes.items():
             device.write_words(memory, 0, words.astype(np.int32))
         for memory, got in device.dump().items():
             np.testing.assert_array_equal(got, codes[memory], err_msg=f"words of {memory.name}")
+    first = [int.from_bytes(rng.bytes(16)) for _ in range(geometry.program_depth)]
     for flipped in (0, (1 << 128) - 1):
-        lines = [int.from_bytes(rng.bytes(16)) ^ flipped for _ in range(geometry.program_depth)]
+        lines = [line ^ flipped for line in first]
         device.write_lines(lines)
         assert device.read_lines(geometry.program_depth) == lines, "lines of the program"
     widths: dict[int, int] = {
@@ -186,9 +187,10 @@ def check_words(device: HostDevice) -> None:
         Register.ENTRY: (geometry.program_depth - 1).bit_length(),
         **{Register.LFSR + lane: 32 for lane in range(n)},
     }
+    values = {register: int(rng.integers(1 << 32)) for register in widths}
     for flipped in (0, (1 << 32) - 1):
         wanted = {
-            register: (int(rng.integers(1 << 32)) ^ flipped) & ((1 << width) - 1)
+            register: (values[register] ^ flipped) & ((1 << width) - 1)
             for register, width in widths.items()
         }
         for register, value in wanted.items():
