@@ -73,6 +73,14 @@ _RUNTIME_WAVEFORMS = ("verilated_vcd_c.cpp",)
 """And what a model that records is linked with besides."""
 
 
+_RUNTIME_COVERAGE = ("verilated_cov.cpp",)
+"""And what one that counts is linked with."""
+
+_COVERAGE_FLAGS = ("--coverage-line", "--coverage-toggle")
+
+_COVERAGE_SOURCE = Path(__file__).parent / "coverage" / "verilator_coverage.cpp"
+
+
 class VerilatorDevice(CompiledDevice):
     """The accelerator in Verilator; see :class:`~siligrad_sim.compiled.CompiledDevice`.
 
@@ -110,7 +118,7 @@ class VerilatorDevice(CompiledDevice):
         return build_library(verilog, waveforms=waveforms)
 
 
-def build_library(verilog: str, *, waveforms: bool = False) -> Path:
+def build_library(verilog: str, *, waveforms: bool = False, coverage: bool = False) -> Path:
     """Verilate and compile `verilog` with the harness and return the shared library, cached.
 
     Two processes may do so at once. Cost for N = 8: some ten seconds on two processors.
@@ -121,6 +129,9 @@ def build_library(verilog: str, *, waveforms: bool = False) -> Path:
         The module, with the ports of the accelerator.
     waveforms
         Whether the library can record waveforms, which makes it slower even when it does not.
+    coverage
+        Whether it counts the lines that are executed and the bits that change, and has
+        ``siligrad_coverage`` (see ``coverage/verilator_coverage.cpp``).
 
     Raises
     ------
@@ -129,8 +140,10 @@ def build_library(verilog: str, *, waveforms: bool = False) -> Path:
     DeviceError
         If one of them fails; the message has the error that it told of.
     """
-    build = _Build(find_verilator(), find_compiler(), waveforms)
+    build = _Build(find_verilator(), find_compiler(), waveforms, coverage)
     key: list[str | bytes] = ["verilated", verilog, *harness_texts(), *build.identity()]
+    if coverage:
+        key += [_COVERAGE_SOURCE.read_bytes(), "all of it cold, without underscores"]
     return cached_build(key, lambda folder: build.run(verilog, folder)) / "accelerator.so"
 
 
@@ -141,6 +154,7 @@ class _Build:
     verilator: Verilator
     compiler: Compiler
     waveforms: bool
+    coverage: bool
 
     def identity(self) -> list[str]:
         """Return everything but the sources that a library depends on."""
@@ -156,9 +170,10 @@ class _Build:
     def run(self, verilog: str, folder: Path) -> None:
         """Leave in `folder` the library of `verilog`, and nothing else."""
         source = folder / "accelerator.v"
-        if self.waveforms:
+        if self.waveforms or self.coverage:
             # Yosys begins the names of what has none with a dollar. In a waveform they would be in
-            # the way, and some readers refuse them; what begins with an underscore is left out.
+            # the way, and some readers refuse them; in coverage nobody knows them. What begins with
+            # an underscore is left out of both.
             verilog = verilog.replace("\\$", "\\_$")
         source.write_text(verilog, encoding="utf-8")
         command = [*self.verilator.command, *self._verilator_flags()]
@@ -168,7 +183,8 @@ class _Build:
             environment = self.verilator.environment()
             run_tool(command, "verilator", "Verilator", environment=environment)
             objects = sorted(runtime.result().glob("*.o"))
-        objects += self._compile(_join_small_sources(folder), folder)
+        extra = [_COVERAGE_SOURCE] if self.coverage else []
+        objects += self._compile(_join_small_sources(folder, extra), folder)
         library = folder / "accelerator.so"
         link = [*self.compiler.command, "-shared", "-o", str(library), *map(str, objects)]
         run_tool([*link, "-pthread"], "verilator", "the C++ compiler, linking,")
@@ -178,7 +194,11 @@ class _Build:
 
     def _build_runtime(self) -> Path:
         """Compile what every verilated model is linked with, once for all geometries."""
-        names = (*_RUNTIME, *(_RUNTIME_WAVEFORMS if self.waveforms else ()))
+        names = (
+            *_RUNTIME,
+            *(_RUNTIME_WAVEFORMS if self.waveforms else ()),
+            *(_RUNTIME_COVERAGE if self.coverage else ()),
+        )
         sources = [self.verilator.root / "include" / name for name in names]
         key = ["runtime", *self.identity()]
         key += [path.read_text(encoding="utf-8") for path in sources]
@@ -196,7 +216,7 @@ class _Build:
             target = folder / f"{source.stem}.o"
             cold = source.stem == _COLD or source.parent == include
             command = [*self.compiler.command, *self._compiler_flags()]
-            command += [_OPTIMISE_COLD if cold else _OPTIMISE]
+            command += [_OPTIMISE_COLD if cold or self.coverage else _OPTIMISE]
             command += [f"-I{folder}", f"-I{include}", f"-I{include / 'vltstd'}"]
             command += ["-c", str(source), "-o", str(target)]
             run_tool(command, "verilator", "the C++ compiler")
@@ -208,22 +228,28 @@ class _Build:
             return list(pool.map(compile_one, order))
 
     def _verilator_flags(self) -> list[str]:
-        return [*_VERILATOR_FLAGS, *(("--trace-vcd",) if self.waveforms else ())]
+        return [
+            *_VERILATOR_FLAGS,
+            *(("--trace-vcd",) if self.waveforms else ()),
+            *(_COVERAGE_FLAGS if self.coverage else ()),
+        ]
 
     def _compiler_flags(self) -> list[str]:
         waveforms = int(self.waveforms)
         flags = [f"-D{name}={waveforms}" for name in ("WAVEFORMS", "VM_TRACE", "VM_TRACE_VCD")]
+        if self.coverage:  # of two definitions on a command line the last one holds
+            flags += ["-UVM_COVERAGE", "-DVM_COVERAGE=1"]
         return [*_COMPILER_FLAGS, *flags, '-DMODEL="verilator_model.h"']
 
 
-def _join_small_sources(folder: Path) -> list[Path]:
-    """Join what Verilator wrote in `folder` to few sources and return them.
+def _join_small_sources(folder: Path, extra: Sequence[Path]) -> list[Path]:
+    """Join what Verilator wrote in `folder` to few sources, with `extra`, and return them.
 
     Each costs half a second for Verilator's headers. What is large, and runs every cycle, stays.
     """
     generated = sorted(folder.glob(f"{_PREFIX}*.cpp"))
     cold = [path for path in generated if path.stem.endswith("Slow")]
-    interface = [folder / f"{_PREFIX}.cpp", HARNESS / "harness.cpp"]
+    interface = [folder / f"{_PREFIX}.cpp", HARNESS / "harness.cpp", *extra]
     joined = {folder / "interface.cpp": interface, folder / f"{_COLD}.cpp": cold}
     for path, parts in joined.items():
         path.write_text("".join(f'#include "{part}"\n' for part in parts), encoding="utf-8")
