@@ -11,6 +11,7 @@ import siligrad_cli.one_thread  # noqa: F401  # before anything imports numpy
 from siligrad.errors import SiligradError
 from siligrad_cli import (
     bench,
+    build,
     compile,  # noqa: A004  a command
     demo,
     disassemble,
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     disassemble.add_parser(commands)
     run.add_parser(commands)
     bench.add_parser(commands)
+    build.add_parser(commands)
     quantize.add_parser(commands)
     report.add_parser(commands)
     prove.add_parser(commands)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.hdl import Module, Shape, ShapeLike, Signal
 from amaranth.lib import memory, wiring
+from amaranth.lib.memory import MemoryData
 from amaranth.lib.wiring import In, Out
+
+from siligrad_hdl.vendor import technology_of
 
 __all__ = ["BlockMemory"]
 
@@ -16,7 +19,9 @@ class BlockMemory(wiring.Component):
 
     A read sees what was written in earlier cycles. What it returns when the address is being
     written in the same cycle is the old word; nothing here depends on that, since no accepted
-    program does it.
+    program does it, and the blocks of some families return anything then.
+
+    For a platform whose family has blocks for it (:mod:`siligrad_hdl.vendor`), it is made of them.
 
     Parameters
     ----------
@@ -24,6 +29,8 @@ class BlockMemory(wiring.Component):
         Shape of a word.
     depth : :class:`int`
         Words, not only powers of two.
+    init : sequence of :class:`int`
+        The first words, zero where there are none.
 
     Members
     -------
@@ -48,10 +55,10 @@ class BlockMemory(wiring.Component):
 
     latency = 2
 
-    def __init__(self, *, shape: ShapeLike, depth: int) -> None:
+    def __init__(self, *, shape: ShapeLike, depth: int, init: Sequence[int] = ()) -> None:
         self.shape = shape
         self.depth = depth
-        self._memory = memory.Memory(shape=shape, depth=depth, init=[])
+        self.data = MemoryData(shape=shape, depth=depth, init=init)
         super().__init__({
             "read_address": In(range(depth)),
             "read_enable": In(1, init=1),
@@ -62,16 +69,26 @@ class BlockMemory(wiring.Component):
             "write_data": In(shape),
         })
 
-    @property
-    def data(self) -> Any:
-        """The rows of the memory, for simulators."""
-        return self._memory.data
-
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = self._memory
-        write_port = self._memory.write_port()
-        read_port = self._memory.read_port()
+        technology = technology_of(platform)
+        if technology is not None and technology.block_memory is not None:
+            m.submodules.block = block = technology.block_memory(
+                width=Shape.cast(self.shape).width, depth=self.depth, init=list(self.data.init)
+            )
+            m.d.comb += [
+                block.read_address.eq(self.read_address),
+                block.read_enable.eq(self.read_enable),
+                block.output_enable.eq(self.output_enable),
+                self.read_data.eq(block.read_data),
+                block.write_enable.eq(self.write_enable),
+                block.write_address.eq(self.write_address),
+                block.write_data.eq(self.write_data),
+            ]
+            return m
+        m.submodules.memory = rows = memory.Memory(self.data)
+        write_port = rows.write_port()
+        read_port = rows.read_port()
         output = Signal(self.shape, reset_less=True)
         m.d.comb += [
             read_port.addr.eq(self.read_address),

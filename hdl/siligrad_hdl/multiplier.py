@@ -6,6 +6,8 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from siligrad_hdl.vendor import technology_of
+
 __all__ = ["Multiplier"]
 
 
@@ -14,6 +16,8 @@ class Multiplier(wiring.Component):
 
     The three ranks of registers are those of a DSP block: operand, pipeline, output. The
     registered operands leave the component too, since a systolic cell passes them on.
+
+    For a platform whose family has a block for it (:mod:`siligrad_hdl.vendor`), it is that block.
 
     Parameters
     ----------
@@ -49,6 +53,17 @@ class Multiplier(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        technology = technology_of(platform)
+        if technology is not None and technology.multiplier is not None:
+            m.submodules.block = block = technology.multiplier(operand_bits=self.operand_bits)
+            m.d.comb += [
+                block.a.eq(self.a),
+                block.b.eq(self.b),
+                self.a_registered.eq(block.a_registered),
+                self.b_registered.eq(block.b_registered),
+                self.product.eq(block.product),
+            ]
+            return m
         operand_a = Signal(signed(self.operand_bits), reset_less=True)
         operand_b = Signal(signed(self.operand_bits), reset_less=True)
         pipeline = Signal(signed(2 * self.operand_bits), reset_less=True)

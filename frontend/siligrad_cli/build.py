@@ -1,0 +1,118 @@
+"""``siligrad build``: a bitstream for a board, with programs that pip installs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siligrad.isa import Geometry
+from siligrad.program import Program
+from siligrad_cli.hardware import needing_hardware
+from siligrad_cli.options import natural, positive
+
+if TYPE_CHECKING:
+    from siligrad_hdl.boards import Board
+    from siligrad_hdl.flow import Built
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers of ``siligrad``."""
+    parser = commands.add_parser(
+        "build",
+        help="build the bitstream of an accelerator for a board",
+        description="Synthesise, place, route and pack the accelerator for a board. What was done "
+        "before in the same folder is not done again. Prints a table and writes report.json; exits "
+        "with 1 if the clock is missed.",
+    )
+    parser.add_argument("--board", required=True, metavar="NAME", help="see siligrad boards")
+    parser.add_argument("--array", type=positive, metavar="N", help="size of the array, N x N")
+    parser.add_argument("--operand-bits", type=positive, metavar="B", help="width of an operand")
+    parser.add_argument("--clock", type=_mhz, metavar="MHZ", help="clock of the accelerator")
+    parser.add_argument(
+        "--seed", type=natural, default=1, metavar="S", help="of place and route (default 1)"
+    )
+    parser.add_argument(
+        "--program",
+        type=Path,
+        metavar="IMAGE",
+        help="what siligrad compile wrote: build its target, and say how fast it runs",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder (default build/NAME)"
+    )
+    parser.set_defaults(run=_command)
+
+
+def _mhz(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number of MHz, not {text!r}") from None
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 1000 MHz, not {value:g}")
+    return value
+
+
+def _command(options: argparse.Namespace) -> int:
+    with needing_hardware():
+        from siligrad_hdl.boards import find_board  # noqa: PLC0415  optional
+        from siligrad_hdl.flow import build  # noqa: PLC0415  optional
+    board = find_board(options.board)
+    program = None if options.program is None else Program.load(options.program)
+    geometry = _geometry(board, program, options)
+    built = build(
+        board,
+        geometry,
+        board.clock(options.clock),
+        options.output or Path("build") / board.name,
+        seed=options.seed,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(_table(built, program))
+    return 0
+
+
+def _geometry(board: Board, program: Program | None, options: argparse.Namespace) -> Geometry:
+    """Return what to build: the program's, else the board's; with the options' sizes."""
+    if program is None:
+        return board.sized(options.array, options.operand_bits)
+    geometry = program.geometry
+    return replace(
+        geometry,
+        array=options.array or geometry.array,
+        operand_bits=options.operand_bits or geometry.operand_bits,
+    )
+
+
+def _table(built: Built, program: Program | None) -> str:
+    """Return what was built, in lines."""
+    routed, geometry = built.routed, built.geometry
+    rows = [
+        ("board", f"{built.board.title}, {built.board.device}"),
+        ("array", f"{geometry.array} x {geometry.array}, operands of {geometry.operand_bits} bits"),
+    ]
+    for name in ("lut", "ff", "dsp", "bram"):
+        use = getattr(routed, name)
+        share = f" ({use.used / use.available:.0%})" if use.available else ""
+        rows.append((name.upper(), f"{use.used} of {use.available}{share}"))
+    rows += [
+        ("clock", f"{built.clock.mhz:g} MHz asked, {routed.mhz:.2f} MHz reached"),
+        ("peak", f"{built.gmacs:.3f} GMAC/s at {built.clock.mhz:g} MHz"),
+    ]
+    if program is not None:
+        seconds = program.cycles / (built.clock.mhz * 1e6)
+        rows.append((
+            "program",
+            f"{program.name}: {built.gmacs * program.utilisation:.3f} GMAC/s, "  # noqa: ISC004
+            f"{program.loop.steps / seconds:.0f} steps/s",
+        ))
+    rows += [
+        ("seconds", ", ".join(f"{title} {t:.1f}" for title, t in built.seconds.items())),
+        ("bitstream", str(built.bitstream)),
+    ]
+    return "\n".join(f"{name:<10}{value}" for name, value in rows)

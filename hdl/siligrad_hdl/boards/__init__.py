@@ -1,0 +1,33 @@
+"""The boards, a file each."""
+
+from __future__ import annotations
+
+from siligrad_hdl.boards.board import Board, BoardError
+from siligrad_hdl.boards.colorlight import COLORLIGHT
+from siligrad_hdl.boards.hx8k import HX8K
+from siligrad_hdl.boards.icebreaker import ICEBREAKER
+from siligrad_hdl.boards.orangecrab import ORANGECRAB
+from siligrad_hdl.boards.ulx3s import ULX3S
+from siligrad_hdl.boards.upduino import UPDUINO
+from siligrad_hdl.boards.versa import VERSA
+
+__all__ = ["BOARDS", "Board", "BoardError", "find_board"]
+
+BOARDS: dict[str, Board] = {
+    board.name: board
+    for board in (ICEBREAKER, UPDUINO, HX8K, *ULX3S, ORANGECRAB, COLORLIGHT, VERSA)
+}
+"""Every board, by its name."""
+
+
+def find_board(name: str) -> Board:
+    """Return the board that is called `name`.
+
+    Raises
+    ------
+    BoardError
+        If there is none.
+    """
+    if name not in BOARDS:
+        raise BoardError(f"there is no board {name!r}; there are {', '.join(BOARDS)}")
+    return BOARDS[name]

@@ -1,0 +1,144 @@
+"""What nextpnr reports of a design: what it takes of a device, its clock, its slowest path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Routed", "SlowestPath", "Use", "read_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How many of something a design takes, and how many there are."""
+
+    used: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlowestPath:
+    """The path that limits the clock.
+
+    Parameters
+    ----------
+    start, end
+        Cell that it leaves and cell that it reaches: registers, or blocks with registers.
+    nanoseconds
+        How long it takes.
+    """
+
+    start: str
+    end: str
+    nanoseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What nextpnr says of a routed design.
+
+    Parameters
+    ----------
+    lut, ff, dsp, bram
+        Lookup tables, flip-flops, multiplier blocks and block RAMs. On iCE40 a logic cell is a
+        lookup table and a flip-flop, and `lut` is logic cells, of which the device runs out.
+    mhz
+        Highest frequency of the accelerator's clock.
+    slowest
+        What limits that; None if nothing in the report does.
+    """
+
+    lut: Use
+    ff: Use
+    dsp: Use
+    bram: Use
+    mhz: float
+    slowest: SlowestPath | None
+
+
+_CELLS = {
+    "lut": ("ICESTORM_LC", "TRELLIS_COMB", "LUT4"),
+    "ff": ("TRELLIS_FF", "DFF"),
+    "dsp": ("ICESTORM_DSP", "MULT18X18D", "MULT18X18", "MULT12X12", "MULT9X9"),
+    "bram": ("ICESTORM_RAM", "DP16KD", "BSRAM"),
+}
+"""Names of cells in reports of nextpnr for iCE40, ECP5 and Gowin."""
+
+
+def read_report(path: Path, netlist: Path) -> Routed:
+    """Read what ``nextpnr --report`` wrote, and Yosys' netlist that it was given.
+
+    The netlist tells the flip-flops of an iCE40, which nextpnr counts as logic cells, and the names
+    of registers, which the report calls by those of cells.
+    """
+    report = json.loads(path.read_text(encoding="utf-8"))
+    modules = json.loads(netlist.read_text(encoding="utf-8"))["modules"]
+    top = next(module for module in modules.values() if "top" in module["attributes"])
+    used = report["utilization"]
+    uses = {
+        name: _sum([used[cell] for cell in cells if cell in used]) for name, cells in _CELLS.items()
+    }
+    if "ICESTORM_LC" in used:
+        uses["ff"] = Use(sum(map(_is_flip_flop, top["cells"].values())), uses["lut"].available)
+    # The accelerator's clock is that of most paths; the only other one is that of its reset.
+    clock, achieved = min(report["fmax"].items(), key=lambda item: item[1]["achieved"])
+    paths = [
+        _slowest(entry["path"], top)
+        for entry in report["critical_paths"]
+        if entry["from"].endswith(f" {clock}") and entry["to"].endswith(f" {clock}")
+    ]
+    return Routed(**uses, mhz=achieved["achieved"], slowest=paths[0] if paths else None)
+
+
+def _sum(counts: list[Mapping[str, int]]) -> Use:
+    """Add up several kinds of cells."""
+    return Use(sum(c["used"] for c in counts), sum(c["available"] for c in counts))
+
+
+def _is_flip_flop(cell: Mapping[str, Any]) -> bool:
+    return bool(cell["type"].startswith("SB_DFF"))
+
+
+def _slowest(path: list[dict[str, Any]], top: Mapping[str, Any]) -> SlowestPath:
+    # What leaves the first register is a net with the register's name.
+    start = next((part["net"] for part in path if part["type"] == "routing"), None)
+    return SlowestPath(
+        start=start or path[0]["from"]["cell"],
+        end=_register(path[-1]["to"]["cell"], top),
+        nanoseconds=sum(part["delay"] for part in path),
+    )
+
+
+def _register(cell: str, top: Mapping[str, Any]) -> str:
+    """Return the name of the register in `cell`: of its output, or of that of what it feeds.
+
+    Place and route packs a lookup table and the flip-flop behind it, and calls the cell, but for an
+    ending, like the first of them.
+    """
+    cells = top["cells"]
+    name = next(
+        (n for n in (cell, cell.removesuffix("_LC"), cell.removesuffix("_DFFLC")) if n in cells),
+        None,
+    )
+    if name is None:
+        return cell
+    outputs = _outputs(cells[name])
+    if "Q" not in outputs:
+        driven = set().union(*outputs.values())
+        behind = [c for c in cells.values() if driven & set(c["connections"].get("D", ()))]
+        outputs = next((_outputs(c) for c in behind if "Q" in _outputs(c)), outputs)
+    bits = set().union(*outputs.values())
+    for net, entry in top["netnames"].items():
+        if not entry.get("hide_name") and (common := bits & set(entry["bits"])):
+            return net if len(entry["bits"]) == 1 else f"{net}[{entry['bits'].index(common.pop())}]"
+    return cell
+
+
+def _outputs(cell: Mapping[str, Any]) -> dict[str, list[Any]]:
+    directions = cell.get("port_directions", {})
+    return {
+        port: bits for port, bits in cell["connections"].items() if directions.get(port) == "output"
+    }

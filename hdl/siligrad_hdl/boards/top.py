@@ -1,0 +1,80 @@
+"""What is built for a board: clock, link and accelerator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import ClockDomain, Elaboratable, Module
+from amaranth.lib import io, wiring
+
+from siligrad.isa import Geometry
+from siligrad_hdl.accelerator import Accelerator
+from siligrad_hdl.boards.board import Board
+from siligrad_hdl.boards.clock import ClockGenerator, ClockSetting
+from siligrad_hdl.link import SerialLink
+from siligrad_hdl.link.uart import bit_cycles
+
+__all__ = ["BAUDS", "BoardTop", "baud_of"]
+
+BAUDS = (1_000_000, 921_600, 500_000, 460_800, 230_400, 115_200)
+"""Rates of the link, the first of which a clock divides to is taken."""
+
+
+def baud_of(clock_mhz: float) -> int:
+    """Return the rate of the link of an accelerator at a clock.
+
+    Raises
+    ------
+    ValueError
+        If the clock does not divide to any of :data:`BAUDS`.
+    """
+    for baud in BAUDS:
+        try:
+            bit_cycles(clock_mhz * 1e6, baud)
+        except ValueError:
+            continue
+        return baud
+    raise ValueError(
+        f"no rate of the link, {BAUDS[-1]} to {BAUDS[0]} baud, divides {clock_mhz:g} MHz"
+    )
+
+
+class BoardTop(Elaboratable):
+    """The accelerator on a board, behind its serial line, its LED on while a program runs.
+
+    Parameters
+    ----------
+    board : :class:`~siligrad_hdl.boards.board.Board`
+        For which board.
+    geometry : :class:`siligrad.isa.Geometry`
+        What to build.
+    clock : :class:`~siligrad_hdl.boards.clock.ClockSetting`
+        Its clock.
+    """
+
+    def __init__(self, board: Board, geometry: Geometry, clock: ClockSetting) -> None:
+        self.board = board
+        self.geometry = geometry
+        self.clock = clock
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        if self.clock.source is not None:
+            m.domains.sync = ClockDomain()
+            m.submodules.clock = ClockGenerator(self.clock)
+        bit = bit_cycles(self.clock.mhz * 1e6, baud_of(self.clock.mhz))
+        m.submodules.link = link = SerialLink(bit_cycles=bit)
+        m.submodules.accelerator = accelerator = Accelerator(self.geometry)
+        wiring.connect(m, link.host, accelerator.host)
+        uart = platform.request("uart", 0, dir="-")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [link.rx.eq(rx.i), tx.o.eq(link.tx)]
+        if self.board.led:
+            name, *member = self.board.led
+            port = platform.request(name, 0, dir="-")
+            for part in member:
+                port = getattr(port, part)
+            m.submodules.led = led = io.Buffer("o", port)
+            m.d.comb += led.o.eq(accelerator.busy)
+        return m

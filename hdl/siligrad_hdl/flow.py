@@ -1,0 +1,321 @@
+"""From a board and a geometry to a bitstream: a build in numbered steps, each done once.
+
+Amaranth writes the files and the commands of a build; here the commands are run, one by one. What a
+step makes depends on the files, on the commands up to it, and on the versions of their programs; a
+step that was done with the same ones is not done again. So a build that was interrupted goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from siligrad.errors import SiligradError
+from siligrad.files import replacing
+from siligrad.isa import Geometry
+from siligrad_hdl.boards import Board, BoardError
+from siligrad_hdl.boards.clock import ClockSetting
+from siligrad_hdl.boards.routed import Routed, read_report
+from siligrad_hdl.boards.tools import Tool, find_tool
+from siligrad_hdl.boards.top import BoardTop
+
+__all__ = ["BuildError", "Built", "build"]
+
+_NAME = "top"
+_TITLES = {"yosys": "synthesise", "nextpnr": "place and route"}
+_NETLIST, _ROUTED = f"{_NAME}.json", "routed.json"
+_BITSTREAMS = (".bin", ".bit", ".fs")
+
+_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+"""No word that is read while it is written is ever used, so nothing need be known of it. Without
+that, Yosys surrounds each memory with logic that keeps the old word."""
+
+
+class BuildError(SiligradError):
+    """A step of a build failed, or what was built is too slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A bitstream and what is known of it.
+
+    Parameters
+    ----------
+    board, geometry, clock
+        What was asked for.
+    routed
+        What place and route reports.
+    bitstream
+        The file to load.
+    seconds
+        Time of each step, by its title: of a step that was done before, the time that it took then.
+    """
+
+    board: Board
+    geometry: Geometry
+    clock: ClockSetting
+    routed: Routed
+    bitstream: Path
+    seconds: Mapping[str, float]
+
+    @property
+    def gmacs(self) -> float:
+        """Billions of multiplications and additions a second, if all cells are always busy."""
+        return self.geometry.array**2 * self.clock.mhz / 1000
+
+    def report(self) -> dict[str, Any]:
+        """Return the contents of ``report.json``."""
+        return {
+            "board": self.board.name,
+            "device": self.board.device,
+            "array": self.geometry.array,
+            "operand_bits": self.geometry.operand_bits,
+            "lut": self.routed.lut.used,
+            "ff": self.routed.ff.used,
+            "dsp": self.routed.dsp.used,
+            "bram": self.routed.bram.used,
+            "clock_target_mhz": self.clock.mhz,
+            "clock_mhz": round(self.routed.mhz, 2),
+            "gmacs": round(self.gmacs, 4),
+            "bitstream": self.bitstream.name,
+            "seconds": {title: round(seconds, 2) for title, seconds in self.seconds.items()},
+        }
+
+
+def build(
+    board: Board,
+    geometry: Geometry,
+    clock: ClockSetting,
+    folder: Path,
+    *,
+    seed: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> Built:
+    """Build the bitstream of an accelerator for a board.
+
+    Parameters
+    ----------
+    board, geometry, clock
+        For what, what, and how fast.
+    folder
+        Gets the bitstream and ``report.json``, and what the steps make in a folder ``work``; made
+        if it is not there. A build that was made there before is taken up where it agrees.
+    seed
+        Where place and route begins: another one gives another placement and clock.
+    say
+        Is told, a line at a time, what is being done.
+
+    Raises
+    ------
+    BoardError
+        If the board is too small, as far as can be told beforehand.
+    ToolMissing
+        If a program is not installed.
+    BuildError
+        If a step fails, or the clock is missed; then there is no bitstream.
+    """
+    board.check(geometry)
+    platform = _platform(board)
+    tools = {name: find_tool(name) for name in platform.required_tools}
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    with _alone(work):
+        for stale in (folder / "report.json", *map(folder.joinpath, _names(board))):
+            stale.unlink(missing_ok=True)
+        say(f"[1/{len(tools) + 1}] elaborate")
+        begin = time.monotonic()
+        files, commands = _plan(board, geometry, clock, seed, platform)
+        seconds = {"elaborate": time.monotonic() - begin}
+        _write(work, files)
+        key = hashlib.sha256()
+        for name, content in sorted(files.items()):
+            key.update(repr((name, hashlib.sha256(content).hexdigest())).encode())
+        routed: Routed | None = None
+        for number, command in enumerate(commands, start=2):
+            tool = tools[command[0]]
+            key.update(repr((command, tool.version)).encode())
+            step = _Step(number, len(commands) + 1, command, tool, key.hexdigest())
+            seconds[step.title] = step.run(work, say)
+            if (work / _ROUTED).is_file() and routed is None and step.routes:
+                routed = read_report(work / _ROUTED, work / _NETLIST)
+                _check_clock(routed, clock)
+        assert routed is not None, "no command of the platform places and routes"
+        made = next(path for path in work.iterdir() if path.suffix in _BITSTREAMS)
+        bitstream = folder / (board.name + made.suffix)
+        with replacing(bitstream) as beside:
+            shutil.copyfile(made, beside)
+        built = Built(board, geometry, clock, routed, bitstream, seconds)
+        with replacing(folder / "report.json") as beside:
+            beside.write_text(json.dumps(built.report(), indent=1) + "\n", encoding="utf-8")
+    return built
+
+
+def _names(board: Board) -> list[str]:
+    return [board.name + suffix for suffix in _BITSTREAMS]
+
+
+def _platform(board: Board) -> Any:
+    try:
+        return board.platform()
+    except ModuleNotFoundError as error:
+        raise BoardError(
+            f"the package {error.name} is missing, which knows the pins of {board.title}: "
+            "type `pip install 'siligrad[boards]'`"
+        ) from None
+
+
+def _plan(
+    board: Board, geometry: Geometry, clock: ClockSetting, seed: int, platform: Any
+) -> tuple[dict[str, bytes], list[list[str]]]:
+    """Return the files that Amaranth writes, and the commands to run on them."""
+    plan = platform.prepare(
+        BoardTop(board, geometry, clock),
+        _NAME,
+        emit_src=False,  # or a line that moves would be another build
+        debug_verilog=False,
+        script_after_read=_COLLISIONS,
+        synth_opts=list(board.technology.synthesis),
+        # We look at the clock ourselves, and say which path is too slow.
+        nextpnr_opts=[
+            *("--report", _ROUTED),
+            *("--seed", str(seed)),
+            *("--freq", f"{clock.mhz:g}"),
+            "--timing-allow-fail",
+        ],
+    )
+    commands = json.loads(plan.files[f"build_{_NAME}.json"])["commands"]
+    scripts = {f"build_{_NAME}.{suffix}" for suffix in ("json", "sh", "bat")}
+    files = {
+        name: content.encode() if isinstance(content, str) else content
+        for name, content in plan.files.items()
+        if name not in scripts
+    }
+    return files, commands
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Keep other builds out of the folder."""
+    descriptor = os.open(work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildError(
+                f"another build is at work in {work}: wait for it, or name another --output"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(work: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        with replacing(work / name) as beside:
+            beside.write_bytes(content)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A command of a build.
+
+    Parameters
+    ----------
+    number, count
+        Which step it is, of how many.
+    command
+        Program, as Amaranth calls it, and arguments.
+    tool
+        The program.
+    key
+        A hash of all that the outcome depends on.
+    """
+
+    number: int
+    count: int
+    command: list[str]
+    tool: Tool
+    key: str
+
+    @property
+    def routes(self) -> bool:
+        """Whether it places and routes."""
+        return self.command[0].startswith("nextpnr")
+
+    @property
+    def title(self) -> str:
+        """What it does."""
+        return _TITLES.get(self.command[0].split("-", maxsplit=1)[0], "pack")
+
+    def run(self, work: Path, say: Callable[[str], None]) -> float:
+        """Run the command unless that was done, and return how many seconds it took."""
+        record = work / f"step-{self.number}.json"
+        line = f"[{self.number}/{self.count}] {self.title}"
+        if (before := _done(record, self.key)) is not None:
+            say(f"{line}: done before, in {before:.1f} s")
+            return before
+        say(f"{line} with {self.tool.version}")
+        record.unlink(missing_ok=True)
+        log = work / f"step-{self.number}.log"
+        begin = time.monotonic()
+        with log.open("wb") as output:
+            done = subprocess.run(
+                [self.tool.path, *self.command[1:]],
+                cwd=work,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        seconds = time.monotonic() - begin
+        if done.returncode:
+            raise BuildError(
+                f"{self.tool.name} fails in step {self.number} of {self.count}, {self.title}: "
+                f"{_complaint(log)}; its output is in {log}"
+            )
+        with replacing(record) as beside:
+            beside.write_text(json.dumps({"key": self.key, "seconds": seconds}), encoding="utf-8")
+        return seconds
+
+
+def _done(record: Path, key: str) -> float | None:
+    """Return the seconds of a step that `record` says was done with `key`, else None."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        return float(found["seconds"]) if found["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _complaint(log: Path) -> str:
+    """Return the first error in what a program printed, else its last line."""
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
+    for line in lines:
+        if (match := re.match(r"(?:ERROR|FATAL)\W+(.+)", line, re.IGNORECASE)) is not None:
+            return match[1].rstrip(".")
+    return next((line for line in reversed(lines) if line), "it prints nothing")
+
+
+def _check_clock(routed: Routed, clock: ClockSetting) -> None:
+    if routed.mhz >= clock.mhz:
+        return
+    path = routed.slowest
+    where = (
+        "" if path is None else f": from {path.start} to {path.end} takes {path.nanoseconds:.2f} ns"
+    )
+    raise BuildError(
+        f"the clock of {clock.mhz:g} MHz is missed, {routed.mhz:.2f} MHz are reached{where}; ask "
+        "for a lower --clock, or try another --seed"
+    )

@@ -1,0 +1,13 @@
+"""The multiplier and the block memory as the primitives of families of FPGAs, a family a module."""
+
+from __future__ import annotations
+
+from siligrad_hdl.vendor.technology import (
+    ECP5,
+    ICE40,
+    ICE40_ULTRA_PLUS,
+    Technology,
+    technology_of,
+)
+
+__all__ = ["ECP5", "ICE40", "ICE40_ULTRA_PLUS", "Technology", "technology_of"]

