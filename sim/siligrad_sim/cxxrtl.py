@@ -8,6 +8,7 @@ hash of everything that went into it.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from siligrad_sim.compiled import (
 from siligrad_sim.netlist import accelerator_rtlil
 from siligrad_sim.toolchain import ToolMissing, cached_build, find_compiler, find_yosys
 
-__all__ = ["CxxrtlDevice", "build_library"]
+__all__ = ["CxxrtlDevice", "Harness", "build_library"]
 
 _COMPILER_FLAGS = (
     "-std=c++17",
@@ -31,7 +32,6 @@ _COMPILER_FLAGS = (
     "-DNDEBUG",
     # A memory that is read outside of its words reads zero, as in Verilog; it is no error.
     "-DCXXRTL_NDEBUG",
-    '-DMODEL="cxxrtl_model.h"',
 )
 
 _COMMIT = re.compile(r"if \(([pi]_\w+)\.commit\(observer\)\) changed = true;")
@@ -77,7 +77,32 @@ class CxxrtlDevice(CompiledDevice):
         return build_library(rtlil, waveforms=waveforms)
 
 
-def build_library(rtlil: str, *, waveforms: bool = False) -> Path:
+@dataclass(frozen=True, slots=True)
+class Harness:
+    """The C++ side of a library.
+
+    Parameters
+    ----------
+    model
+        The header of the model; see ``harness.cpp``.
+    source
+        What is compiled: ``harness.cpp``, or something that includes it.
+    """
+
+    model: str
+    source: Path
+
+    def texts(self) -> list[bytes]:
+        """Return what it adds to :func:`~siligrad_sim.compiled.harness_texts`."""
+        if self.source.parent == HARNESS:
+            return []
+        return [path.read_bytes() for path in sorted(self.source.parent.glob("*.[ch]*"))]
+
+
+_HARNESS = Harness("cxxrtl_model.h", HARNESS / "harness.cpp")
+
+
+def build_library(rtlil: str, *, waveforms: bool = False, harness: Harness = _HARNESS) -> Path:
     """Convert `rtlil` to C++, compile it with the harness and return the shared library, cached.
 
     Two processes may do so at once.
@@ -88,6 +113,8 @@ def build_library(rtlil: str, *, waveforms: bool = False) -> Path:
         The module ``siligrad``, with the ports of the accelerator.
     waveforms
         Whether the library can record waveforms, which takes longer to build.
+    harness
+        The C++ side; one of its own knows everything by name.
 
     Raises
     ------
@@ -98,8 +125,9 @@ def build_library(rtlil: str, *, waveforms: bool = False) -> Path:
     """
     yosys, compiler = find_yosys(), find_compiler()
     # Everything that has a name is in a waveform; else nothing but the ports needs one.
-    debug = "-g4" if waveforms else "-g0"
-    flags = [*_COMPILER_FLAGS, f"-DWAVEFORMS={int(waveforms)}", _OPTIMISE]
+    debug = "-g4" if waveforms or harness != _HARNESS else "-g0"
+    flags = [*_COMPILER_FLAGS, f'-DMODEL="{harness.model}"']
+    flags += [f"-DWAVEFORMS={int(waveforms)}", _OPTIMISE]
 
     def build(folder: Path) -> None:
         (folder / "accelerator.il").write_text(rtlil, encoding="utf-8")
@@ -110,12 +138,13 @@ def build_library(rtlil: str, *, waveforms: bool = False) -> Path:
         model.write_text(text, encoding="utf-8")
         library = folder / "accelerator.so"
         command = [*compiler.command, *flags, f"-I{folder}", f"-I{yosys.runtime}"]
-        command += [str(HARNESS / "harness.cpp"), "-o", str(library)]
+        command += [f"-I{HARNESS}", f"-I{harness.source.parent}", str(harness.source)]
+        command += ["-o", str(library)]
         run_tool(command, "cxxrtl", "the C++ compiler")
         for path in folder.iterdir():
             if path != library:
                 path.unlink()
 
     key: list[str | bytes] = ["cxxrtl 2", rtlil, *harness_texts(), yosys.version, debug]
-    key += [*tool_identity(compiler), *flags]
+    key += [*tool_identity(compiler), *flags, *harness.texts()]
     return cached_build(key, build) / "accelerator.so"
