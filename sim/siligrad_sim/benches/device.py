@@ -22,6 +22,7 @@ from siligrad.device import OverrunError
 from siligrad.host import HostDevice
 from siligrad.isa import (
     ONE_STEP,
+    AuxMode,
     Geometry,
     Instruction,
     Loop,
@@ -286,8 +287,8 @@ def check_refusals(device: HostDevice) -> None:
 def check_large_numbers(device: HostDevice) -> None:
     """Run programs with large numbers in each field that counts: tiles, terms, segments, cycles.
 
-    Each has ones and zeros in turn, one way and the other. Then many steps, of which all that is
-    seen is how many there were.
+    Each has ones and zeros in turn, one way and the other. Then what moves does so through all of
+    each memory. Then many steps, of which all that is seen is how many there were.
     """
     geometry = device.geometry
     for number, run in enumerate(_large_runs(geometry)):
@@ -373,13 +374,42 @@ def _cut_off(pattern: int, most: int) -> int:
 
 @cache
 def _large_runs(geometry: Geometry) -> Sequence[_Run]:
-    rng = np.random.default_rng(geometry.array)
-    words = draw_words(rng, geometry, "random")
+    n = geometry.array
+    room = geometry.depth(Memory.E) // n
+    tiles = [_cut_off(pattern, room) for pattern in (0x555, 0xAAA)]
+    programs = [
+        *([_tile(geometry, m_tiles=count - less)] for count in tiles for less in (0, 1)),
+        *([_tile(geometry, p_tiles=count - less)] for count in tiles for less in (0, 1)),
+        *([_tile(geometry, k=count)] for count in (0x5555, 0xAAAA)),
+        # Segments are counted anew for every tile.
+        *([_tile(geometry, m_tiles=2, p_tiles=2, segments=count)] for count in (21, 42)),
+    ]
+    last = _tile(geometry)
+    words = draw_words(np.random.default_rng(n), geometry, "random")
+    runs = [(scheduled([*each, last], geometry), ONE_STEP) for each in programs]
+    for delay in (0x5555, 0xAAAA):
+        runs.append(([last, dataclasses.replace(last, delay=delay)], ONE_STEP))
+    # Everything moves, through all of each memory.
+    steps = min(geometry.depth(memory) for memory in Memory) // n
+    loop = Loop(steps, n, n, n)
+    for product, destination in ((Product.XW, Memory.E), (Product.EW, Memory.X)):
+        moving = dataclasses.replace(
+            last,
+            product=product,
+            destination=destination,
+            segments=(Segment(k=n, a_moves=1, b_moves=1),),
+            aux_mode=AuxMode.ADD,
+            shift=8,
+            d_moves=1,
+            aux_moves=1,
+        )
+        runs.append((scheduled([moving], geometry, loop), loop))
     result = []
-    for instructions in large_programs(geometry):
+    for instructions, loop in runs:
+        check_instructions(instructions, geometry, loop)
         machine = Machine(geometry)
-        machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
-        result.append(_expected(machine, instructions, ONE_STEP, words, 1))
+        machine.lanes = [Lane(state) for state in seed_lanes(n, n)]
+        result.append(_expected(machine, instructions, loop, words, 1))
     return result
 
 
