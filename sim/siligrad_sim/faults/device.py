@@ -112,9 +112,9 @@ class FlippingDevice(CxxrtlDevice):
 
     def wait(self, limit: int) -> None:
         if self._pending is not None:
-            (cycle, *where), self._pending = self._pending, None
+            (cycle, part, word, bit), self._pending = self._pending, None
             super().wait(min(cycle, limit))
-            self.flip(*where)
+            self.flip(part, word, bit)
             limit -= min(cycle, limit)
         super().wait(limit)
 

@@ -34,8 +34,8 @@ class Outcome(Enum):
     NEVER_ENDED = "still busy after its limit"
     OVERRUN = "ended by the watchdog"
     CYCLES = "other cycles than promised"
-    NOT_DONE = "ended with another status"
-    SATURATIONS = "wrong words, and other saturations"
+    NOT_DONE = "ended, but not as it should"
+    SATURATIONS = "wrong words, or none, and wrong counters of saturations"
     WRONG = "wrong words, nothing tells"
     ITS_WORD = "the flipped word alone is wrong"
     LATER = "this run is right, the next is not"
@@ -110,8 +110,8 @@ CLASSES: Mapping[str, str] = {
 }
 """What is flipped: registers and memories by their names. Each is of one class."""
 
-_WORDS = re.compile(r"memory_[xwe] bank_\d+ memory")
-_RESULTS = re.compile(r"memory_[xwe] bank_\d+ memory|epilogue\S* lane_\d+ lfsr state")
+_WORDS = re.compile(r"memory_[xwe] bank_\d+ memory|saturations\S* sums memory")
+_RESULTS = re.compile(rf"{_WORDS.pattern}|epilogue\S* lane_\d+ lfsr state")
 _PROGRAM = re.compile(CLASSES["program"])
 _COUNTERS = re.compile(r"saturations\S* sums memory")
 _LOADED = (_RESULTS, _PROGRAM)
@@ -196,11 +196,10 @@ class Experiment:
         after = self.device.state()
         wrong = _different(self._after[0], after, _RESULTS)
         if wrong:
-            if _different(self._after[0], after, _COUNTERS):
-                return Outcome.SATURATIONS
-            if flip is not None and wrong == {(flip.part, flip.word)} and _WORDS.search(flip.part):
+            if flip is not None and wrong == {(flip.part, flip.word)} and _WORDS.match(flip.part):
                 return Outcome.ITS_WORD
-            return Outcome.WRONG
+            counters = _different(self._after[0], after, _COUNTERS)
+            return Outcome.SATURATIONS if counters else Outcome.WRONG
         if _different(self._after[0], after, re.compile("")) and not self._runs_as_promised(
             self._after[1]
         ):
