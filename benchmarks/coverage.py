@@ -1,7 +1,9 @@
 """What the test suite reaches of all that there is: ``python -m benchmarks.coverage``.
 
 Of the instructions that ``make test`` runs on the hardware, how many bins of each group were met,
-and every one that was not. The programs are drawn here as the tests draw them.
+and every one that was not; of the Verilog of one accelerator, how many bits changed both ways and
+how many branches were taken while the checks and random programs of the tests ran on it. The
+programs are drawn here as the tests draw them.
 """
 
 from __future__ import annotations
@@ -17,23 +19,37 @@ import numpy as np
 import siligrad as sg
 from siligrad.errors import SiligradError
 from siligrad.isa import Geometry, Loop
-from siligrad.long_work import progress
+from siligrad.long_work import progress, progress_bar
+from siligrad_sim.benches.device import CHECKS
+from siligrad_sim.campaign.case import Case
+from siligrad_sim.campaign.differential import compare
+from siligrad_sim.campaign.drawing import campaign_geometry
+from siligrad_sim.campaign.sampling import SUITE_PROGRAMS, for_each_case
+from siligrad_sim.campaign.trial import REFUSALS, trial_of
 from siligrad_sim.coverage.instructions import GROUPS
+from siligrad_sim.coverage.netlist import Component, CountingDevice, components
 from siligrad_sim.coverage.programs import Executed, bench_programs, campaign_programs
-from siligrad_sim.coverage.table import Coverage
+from siligrad_sim.coverage.table import Coverage, CoverageError
+from siligrad_sim.coverage.unreachable import sorted_out
 from tests.hdl.model import Machine
 from tests.hdl.programs import random_program, random_steps
 from tests.hdl.test_accelerator import CASES, SEEDS, fill
 from tests.sim.test_networks import NARROW, NETWORKS, WIDE, arguments
 
 __all__ = [
+    "GEOMETRY",
     "SOURCES",
     "describe_instructions",
+    "describe_netlist",
     "instruction_coverage",
     "main",
+    "netlist_coverage",
     "network_programs",
     "specification_programs",
 ]
+
+
+PARTS = ("instructions", "netlist")
 
 
 def network_programs() -> Iterator[Executed]:
@@ -154,22 +170,118 @@ def _to_json(parts: Mapping[str, Coverage]) -> dict[str, Any]:
     }
 
 
+GEOMETRY = campaign_geometry(3, 8)
+"""The accelerator whose Verilog is looked at. Its N is no power of two, and it rounds operands."""
+
+
+def netlist_coverage(
+    checks: Sequence[str] = tuple(CHECKS), programs: int = SUITE_PROGRAMS
+) -> list[Component]:
+    """Run checks of the device bench and random programs; return what they used.
+
+    Raises
+    ------
+    CoverageError
+        If the hardware does not do what it should.
+    """
+    with (
+        CountingDevice(GEOMETRY) as device,
+        progress_bar(len(checks) + programs, what="simulation") as advance,
+    ):
+        for name in checks:
+            CHECKS[name](device)
+            advance(1, name)
+        drawn: list[Case] = []
+        if programs:
+            for_each_case(drawn.append, GEOMETRY, programs)
+        for case in drawn:
+            advance(1, "random programs")
+            try:
+                trial = trial_of(case)
+            except REFUSALS:
+                continue
+            mismatch = compare(trial, device).mismatch
+            if mismatch is not None:
+                raise CoverageError(f"what is to be covered is wrong: {mismatch}")
+        return components(device.points(), device.verilog)
+
+
+def describe_netlist(found: Sequence[Component]) -> str:
+    """Return the table of components, the holes, and what has a reason not to be used."""
+    explained, holes = sorted_out(found)
+    lines = [
+        f"Verilog, N = {GEOMETRY.array}, operands of {GEOMETRY.operand_bits} bits",
+        "",
+        f"{'component':<24} {'times':>5} {'bits':>6} {'changed':>8} {'branches':>9} {'taken':>6}",
+    ]
+    for each in found:
+        lines.append(
+            f"{each.name:<24} {each.instances:>5} {each.bits:>6} {each.bits_used:>8} "
+            f"{each.branches:>9} {each.branches_used:>6}"
+        )
+    total = [
+        sum(column)
+        for column in zip(
+            *((each.bits, each.bits_used, each.branches, each.branches_used) for each in found),
+            strict=True,
+        )
+    ]
+    lines.append(f"{'all':<24} {'':>5} {total[0]:>6} {total[1]:>8} {total[2]:>9} {total[3]:>6}")
+    lines += ["", "holes"]
+    lines += [f"  {name} {hole}" for name, hole in holes]
+    lines += [f"  {each.name} {hole}" for each in found for hole in each.branch_holes]
+    lines += ["", "bits that cannot change, or not in the time of a test"]
+    for why, bits in explained.items():
+        count = sum(len(hole.bits) for _, hole in bits)
+        lines.append(f"  {count:>4} {why}")
+    return "\n".join(lines)
+
+
+def _netlist_to_json(found: Sequence[Component]) -> dict[str, Any]:
+    explained, holes = sorted_out(found)
+    return {
+        "components": [
+            {
+                "name": each.name,
+                "instances": each.instances,
+                "bits": each.bits,
+                "bits_used": each.bits_used,
+                "branches": each.branches,
+                "branches_used": each.branches_used,
+            }
+            for each in found
+        ],
+        "holes": [f"{name} {hole}" for name, hole in holes],
+        "branch_holes": [f"{each.name} {hole}" for each in found for hole in each.branch_holes],
+        "explained": {
+            why: [f"{name} {hole}" for name, hole in bits] for why, bits in explained.items()
+        },
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Count and print; 1 if a program has what none can have."""
+    """Count and print; 1 if a program has what none can have, or the hardware is wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--bins", action="store_true", help="print every bin with its hits")
-    parser.add_argument("--only", choices=("instructions",), help="this part alone")
+    parser.add_argument("--only", choices=PARTS, help="this part alone")
     options = parser.parse_args(argv)
+    chosen = [options.only] if options.only else PARTS
     try:
-        parts = instruction_coverage()
-    except SiligradError as error:
-        print(f"benchmarks.coverage: {error}", file=sys.stderr)
+        parts = instruction_coverage() if "instructions" in chosen else None
+        found = netlist_coverage() if "netlist" in chosen else None
+    except (AssertionError, SiligradError) as error:
+        print(f"benchmarks.coverage: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps({"instructions": _to_json(parts)}, indent=1))
+        result = {} if parts is None else {"instructions": _to_json(parts)}
+        if found is not None:
+            result["netlist"] = _netlist_to_json(found)
+        print(json.dumps(result, indent=1))
     else:
-        print(describe_instructions(parts, bins=options.bins))
+        texts = [] if parts is None else [describe_instructions(parts, bins=options.bins)]
+        texts += [] if found is None else [describe_netlist(found)]
+        print("\n\n".join(texts))
     return 0
 
 

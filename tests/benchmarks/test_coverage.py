@@ -22,8 +22,12 @@ from siligrad.isa import (
     Segment,
 )
 from siligrad_sim.coverage.instructions import GROUPS
+from siligrad_sim.coverage.netlist import BitHole, Component, components, parse
 from siligrad_sim.coverage.table import Coverage, CoverageError
+from siligrad_sim.coverage.unreachable import REASONS, sorted_out
+from siligrad_sim.verilator import VerilatorDevice
 
+BIT_HOLES = Path(__file__).with_name("netlist_holes.txt")
 HOLES = Path(__file__).with_name("instruction_holes.txt")
 GEOMETRY = Geometry(array=3, x_depth=12, w_depth=12, e_depth=12, program_depth=16)
 PROGRAM = [
@@ -68,9 +72,21 @@ def counted(*programs: list[Instruction]) -> Coverage:
     return coverage
 
 
-def listed() -> set[str]:
-    lines = HOLES.read_text(encoding="utf-8").splitlines()
+def listed(path: Path = HOLES) -> set[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
     return {line for line in lines if line and not line.startswith("#")}
+
+
+# What is fast: the checks that it leaves out reach more, as `python -m benchmarks.coverage` tells.
+CHECKS = ("limits", "words", "refusals", "entry", "training step")
+
+
+@pytest.fixture(scope="module")
+def netlist() -> list[Component]:
+    reason = VerilatorDevice.available()
+    if reason is not None:
+        pytest.skip(reason)
+    return bench.netlist_coverage(CHECKS)
 
 
 def named(coverage: Coverage) -> set[str]:
@@ -196,3 +212,97 @@ def test_what_is_printed_has_all_bins_and_all_holes(
     text = capsys.readouterr().out
     assert "epilogue (rounding, gate, aux mode, negate): stochastic, relu, none, 0" in text
     assert "impossible: A is read from X or E" in text
+
+
+# The Verilog.
+
+
+def each_bit(lines: set[str]) -> set[tuple[str, int]]:
+    """Take ``component signal[7:5, 2]`` apart."""
+    found = set()
+    for line in lines:
+        name, ranges = line.removesuffix("]").rsplit("[", 1)
+        for part in ranges.split(", "):
+            high, _, low = part.partition(":")
+            found |= {(name, bit) for bit in range(int(low or high), int(high) + 1)}
+    return found
+
+
+def test_the_checks_use_every_branch_and_all_bits_but_what_is_listed(
+    netlist: list[Component],
+) -> None:
+    explained, holes = sorted_out(netlist)
+    new = each_bit({f"{name} {hole}" for name, hole in holes}) - each_bit(listed(BIT_HOLES))
+    assert not new, f"bits that {BIT_HOLES.name} does not list: {sorted(new)}"
+    assert [str(hole) for each in netlist for hole in each.branch_holes] == []
+    assert sum(each.branches for each in netlist) > 1000
+    assert {each.why for each in REASONS} == set(explained), "a reason for nothing"
+    names = {each.name: each.instances for each in netlist}
+    assert names["array.cell"] == 9
+    assert names["epilogue.lane"] == names["memory"] == 3
+    text = bench.describe_netlist(netlist)
+    assert all(name in text for name in names)
+
+
+def test_a_host_alone_does_not_use_the_sequencer() -> None:
+    reason = VerilatorDevice.available()
+    if reason is not None:
+        pytest.skip(reason)
+    by_name = {each.name: each for each in bench.netlist_coverage(("words",), programs=0)}
+    assert by_name["host"].bits_used > by_name["host"].bits / 2
+    for name in ("sequencer.fetch", "sequencer.stream"):
+        part = by_name[name]
+        assert part.bits_used < part.bits / 2
+        assert part.branch_holes
+
+
+VERILOG = """\
+module \\siligrad.box (clk, rst, go);
+  reg \\$1 ;
+  reg [3:0] count = 4'h0;
+  assign \\$2  = go & rst;
+  always @(posedge clk)
+    count <= \\$1 ;
+  always @* begin
+    if (\\$auto$verilog_backend.cc:2355:dump_module$1 ) begin end
+    \\$1  = count;
+    if (\\$2 ) begin
+      \\$1  = 4'h0;
+    end
+  end
+endmodule
+"""
+
+
+def counts(*points: tuple[str, str, int, str, int]) -> str:
+    lines = ["# SystemC::Coverage-3"]
+    for kind, instance, line, what, count in points:
+        keys = {"f": "a.v", "l": str(line), "page": f"v_{kind}/box", "o": what, "h": instance}
+        lines.append(
+            "C '" + "".join(f"\1{key}\2{value}" for key, value in keys.items()) + f"' {count}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def test_points_of_instances_are_one_and_a_bit_must_change_both_ways() -> None:
+    text = counts(
+        ("toggle", "siligrad.siligrad.box_0$17", 3, "count[0]:0->1", 5),
+        ("toggle", "siligrad.siligrad.box_0$17", 3, "count[0]:1->0", 0),
+        ("toggle", "siligrad.siligrad.box_1", 3, "count[0]:0->1", 0),
+        ("toggle", "siligrad.siligrad.box_1", 3, "count[0]:1->0", 2),
+        ("toggle", "siligrad.siligrad.box_0$17", 3, "count[1]:0->1", 4),
+        ("toggle", "siligrad.siligrad.box_0$17", 3, "count[1]:1->0", 0),
+        ("branch", "siligrad.siligrad.box_0$17", 10, "if", 0),
+        ("branch", "siligrad.siligrad.box_0$17", 10, "else", 3),
+        ("branch", "siligrad.siligrad.box_0$17", 8, "if", 0),
+    )
+    (box,) = components(parse(text), VERILOG)
+    assert (box.name, box.instances) == ("box", 2)
+    assert (box.bits, box.bits_used, box.bit_holes) == (2, 1, [BitHole("count", (1,))])
+    assert (box.branches, box.branches_used) == (2, 1)
+    assert [str(hole) for hole in box.branch_holes] == ["count when if: go & rst"]
+
+
+def test_what_is_no_count_is_an_error() -> None:
+    with pytest.raises(ValueError, match="line 1 is no count of Verilator's: 'nothing'"):
+        list(parse("nothing\n"))

@@ -112,14 +112,14 @@ class BitHole:
     Parameters
     ----------
     signal, bits
-        Which; the bits as in ``7:4, 0``.
+        Which, the lowest first.
     """
 
     signal: str
-    bits: str
+    bits: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"{self.signal}[{self.bits}]"
+        return f"{self.signal}[{_ranges(self.bits)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def _bit_holes(edges: Mapping[tuple[str, int], set[str]]) -> list[BitHole]:
     for (signal, bit), seen in edges.items():
         if len(seen) < len(_EDGES):
             missing[signal].append(bit)
-    return [BitHole(signal, _ranges(sorted(bits))) for signal, bits in sorted(missing.items())]
+    return [BitHole(signal, tuple(sorted(bits))) for signal, bits in sorted(missing.items())]
 
 
 def _ranges(bits: Sequence[int]) -> str:
