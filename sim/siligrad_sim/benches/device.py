@@ -342,14 +342,20 @@ def _training_steps(geometry: Geometry) -> Mapping[Contents, _Run]:
 
 
 def _tile(
-    geometry: Geometry, *, m_tiles: int = 1, p_tiles: int = 1, k: int = 0, segments: int = 1
+    geometry: Geometry,
+    *,
+    m_tiles: int = 1,
+    p_tiles: int = 1,
+    k: int = 0,
+    pad: int = 0,
+    segments: int = 1,
 ) -> Instruction:
     """Return an instruction that writes tiles side by side, from the same tiles of W.
 
     It adds up `k` rows, N of them without a number.
     """
     n = geometry.array
-    segment = Segment(k=k or n, ones=1, b_base=n)
+    segment = Segment(k=k or n, ones=1, b_base=n, pad=pad)
     return Instruction(
         m_tiles=m_tiles,
         p_tiles=p_tiles,
@@ -381,6 +387,7 @@ def _large_runs(geometry: Geometry) -> Sequence[_Run]:
         *([_tile(geometry, m_tiles=count - less)] for count in tiles for less in (0, 1)),
         *([_tile(geometry, p_tiles=count - less)] for count in tiles for less in (0, 1)),
         *([_tile(geometry, k=count)] for count in (0x5555, 0xAAAA)),
+        *([_tile(geometry, pad=count, p_tiles=2)] for count in (0x15, 0x0A)),
         # Segments are counted anew for every tile.
         *([_tile(geometry, m_tiles=2, p_tiles=2, segments=count)] for count in (21, 42)),
     ]
