@@ -55,8 +55,8 @@ def describe(experiment: Experiment, rows: Mapping[str, Row], seed: int) -> str:
     lines += [
         f"{'program':<10} of all these, those after which the program reads back changed",
         (
-            f"{'lasting':<10} of all these, those after which a run is wrong though words, program and "
-            "shift registers were written again"
+            f"{'lasting':<10} of all these, those after which a run is wrong though words, program "
+            "and shift registers were written again"
         ),
     ]
     return "\n".join(lines)
