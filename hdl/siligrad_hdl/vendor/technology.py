@@ -8,7 +8,7 @@ from typing import Any
 
 from amaranth.vendor import LatticePlatform, SiliconBluePlatform
 
-from siligrad_hdl.vendor import ice40
+from siligrad_hdl.vendor import ecp5, ice40
 
 __all__ = [
     "ECP5",
@@ -17,22 +17,6 @@ __all__ = [
     "Technology",
     "technology_of",
 ]
-
-
-def _narrowest(width: int, depth: int, shapes: tuple[tuple[int, int], ...]) -> int:
-    """Return how many blocks of the shapes (words, bits) hold `depth` words of `width` bits."""
-    for words, bits in shapes:
-        if depth <= words:
-            return -(-width // bits)
-    words, bits = shapes[-1]
-    return -(-width // bits) * -(-depth // words)
-
-
-_BLOCKS_18K = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-
-
-def _ecp5_blocks(width: int, depth: int) -> int:
-    return _narrowest(width, depth, ((512, 36), *_BLOCKS_18K))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +39,8 @@ class Technology:
         Blocks that a memory of so many bits and words takes.
     small_blocks
         Blocks that synthesis takes for the small memories of sequencer and link together.
-    synthesis
-        Options of Yosys' synthesis for the family.
+    tools
+        Programs of a build, as Amaranth calls them.
     """
 
     name: str
@@ -65,7 +49,7 @@ class Technology:
     block_memory: Callable[..., Any] | None
     blocks: Callable[[int, int], int]
     small_blocks: int
-    synthesis: tuple[str, ...] = ()
+    tools: tuple[str, ...]
 
 
 ICE40 = Technology(
@@ -75,6 +59,7 @@ ICE40 = Technology(
     block_memory=ice40.Ram40Memory,
     blocks=ice40.ram40_blocks,
     small_blocks=7,
+    tools=("yosys", "nextpnr-ice40", "icepack"),
 )
 """iCE40 LP and HX, which have no multipliers: products are made of lookup tables."""
 
@@ -85,15 +70,17 @@ ICE40_ULTRA_PLUS = Technology(
     block_memory=ice40.Ram40Memory,
     blocks=ice40.ram40_blocks,
     small_blocks=7,
+    tools=("yosys", "nextpnr-ice40", "icepack"),
 )
 
 ECP5 = Technology(
     name="ECP5",
-    multiplier=None,
+    multiplier=ecp5.Mult18Multiplier,
     multipliers=lambda operand_bits: 1,
-    block_memory=None,
-    blocks=_ecp5_blocks,
+    block_memory=ecp5.Dp16Memory,
+    blocks=ecp5.dp16_blocks,
     small_blocks=0,
+    tools=("yosys", "nextpnr-ecp5", "ecppack"),
 )
 
 

@@ -1,0 +1,76 @@
+"""``siligrad export``: the accelerator as one file of Verilog, for other people's tools."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from siligrad.errors import SiligradError
+from siligrad.files import replacing
+from siligrad.isa import Geometry
+from siligrad.program import Program
+from siligrad_cli.hardware import needing_hardware
+from siligrad_cli.options import positive
+
+__all__ = ["ExportError", "add_parser"]
+
+_PORTS = {"host": "accelerator", "axi-lite": "axi_lite", "wishbone": "wishbone"}
+"""The ports, and the modules of :mod:`siligrad_hdl` that have ``to_verilog``."""
+
+_WIDTHS = {"array": "N", "word_bits": "B", "operand_bits": "B", "sum_bits": "B"}
+_DEPTHS = {"x_depth": "D", "w_depth": "D", "e_depth": "D", "program_depth": "L"}
+
+
+class ExportError(SiligradError):
+    """The Verilog cannot be written."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers of ``siligrad``."""
+    parser = commands.add_parser(
+        "export",
+        help="write the accelerator as Verilog, with a bus of your choice",
+        description="Write the accelerator as one file of plain Verilog, without anything of a "
+        "vendor, for Vivado, Quartus, LiteX and others. docs/spec/host.md says what answers where.",
+    )
+    parser.add_argument("--port", choices=_PORTS, default="axi-lite", help="(default: axi-lite)")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.v", help="file to write"
+    )
+    parser.add_argument(
+        "--name", default="siligrad", metavar="MODULE", help="of the top module (default siligrad)"
+    )
+    parser.add_argument(
+        "--program", type=Path, metavar="IMAGE", help="build what this image was compiled for"
+    )
+    default = Geometry()
+    for name, unit in (_WIDTHS | _DEPTHS).items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=positive,
+            metavar=unit,
+            help=f"(default {getattr(default, name)}, or the image's)",
+        )
+    parser.set_defaults(run=_command)
+
+
+def _command(options: argparse.Namespace) -> int:
+    if not (options.name.isascii() and options.name.isidentifier()):
+        raise ExportError(
+            f"--name must be letters, digits and underscores, a letter first, not {options.name!r}"
+        )
+    geometry = Geometry() if options.program is None else Program.load(options.program).geometry
+    names = (*_WIDTHS, *_DEPTHS)
+    values = {name: getattr(options, name) or getattr(geometry, name) for name in names}
+    with needing_hardware():
+        module = import_module(f"siligrad_hdl.{_PORTS[options.port]}")
+        text = module.to_verilog(Geometry(**values), name=options.name)
+    try:
+        with replacing(options.output) as beside:
+            beside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{options.output} cannot be written: {error.strerror}") from None
+    print(f"{options.output}: module {options.name}, {text.count(chr(10))} lines")
+    return 0
