@@ -48,6 +48,7 @@ _CAMPAIGN = "tests/sim/test_campaign.py::"
 _COMPILER = (
     "tests/frontend/test_compiler.py",
     "tests/frontend/test_compiled_networks.py",
+    "tests/frontend/test_algebra.py",
     "tests/frontend/test_steps.py",
     "tests/cli/test_compile.py",
     f"{_CAMPAIGN}test_a_case_is_compiled_to_the_network_that_it_describes",
