@@ -54,6 +54,8 @@ _COMPILER = (
     f"{_CAMPAIGN}test_a_case_is_compiled_to_the_network_that_it_describes",
     f"{_CAMPAIGN}test_formats_that_rules_never_agree_on_are_refused",
     "tests/frontend/test_explain.py",
+    "tests/frontend/test_quantize_integer.py",
+    "tests/frontend/test_quantize_calibration.py",
     "tests/sim/test_reference.py",
 )
 
