@@ -1,0 +1,121 @@
+# amaranth: UnusedElaboratable=no
+# A generator that refuses its setting is never used.
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from siligrad.isa import Geometry
+from siligrad_hdl.boards import BOARDS, Board, BoardError, find_board
+from siligrad_hdl.boards.clock import ClockGenerator, ClockSetting, ClockSource, clock_setting
+from siligrad_hdl.boards.top import baud_of
+from siligrad_hdl.link.uart import bit_cycles
+
+NAMES = {
+    *("icebreaker", "upduino", "hx8k", "orangecrab", "colorlight-5a-75b", "versa-ecp5"),
+    *("ulx3s-12f", "ulx3s-25f", "ulx3s-45f", "ulx3s-85f"),
+}
+
+
+def test_the_boards_are_there_by_name() -> None:
+    assert set(BOARDS) == NAMES
+    assert find_board("ulx3s-85f").device == "LFE5U-85F-6BG381"
+    with pytest.raises(BoardError, match="there is no board 'ulx3s'; there are icebreaker, "):
+        find_board("ulx3s")
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
+def test_what_a_board_usually_gets_fits_and_its_clock_divides_to_the_rate_of_the_link(
+    board: Board,
+) -> None:
+    board.check(board.geometry)
+    clock = board.clock(None)
+    assert clock.mhz == board.clock_mhz  # exactly: nobody asked for something else
+    assert baud_of(clock.mhz) == 1_000_000
+    assert bit_cycles(clock.mhz * 1e6, 1_000_000) == clock.mhz
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
+def test_the_platform_of_a_board_has_its_pins(board: Board) -> None:
+    platform = board.platform()
+    platform.request("uart", 0, dir="-")
+    if board.led:
+        platform.request(board.led[0], 0, dir="-")
+    if board.clock_source is not ClockSource.ICE40_OSCILLATOR:
+        assert platform.default_clk_frequency == board.source_mhz * 1e6
+
+
+def test_blocks_are_counted_from_the_geometry() -> None:
+    # By hand, from the shapes of the blocks: 256 x 16 and 512 x 8 on iCE40, 1024 x 18 on ECP5.
+    small = Geometry(array=2, x_depth=256, w_depth=512, e_depth=256, program_depth=256)
+    ice40, ecp5 = find_board("hx8k"), find_board("ulx3s-25f")
+    # 2 banks of 1, 2 and 1 blocks, 4 words of a line of 2, counters of 32 bits, and 7 small ones.
+    assert ice40.blocks_of(small) == 2 * (1 + 2 + 1) + 4 * 2 + 2 + 7
+    assert ecp5.blocks_of(small) - ecp5.technology.small_blocks == 2 * 3 + 4 * 2 + 2
+    assert ice40.multipliers_of(small) == 0
+    assert ecp5.multipliers_of(replace(small, array=5)) == 25
+
+
+def test_the_largest_array_is_what_the_multipliers_do_for() -> None:
+    assert find_board("ulx3s-85f").largest_array() == 12  # 144 of 156
+    assert find_board("ulx3s-12f").largest_array() == 5  # 25 of 28
+    assert find_board("icebreaker").largest_array() == 2  # 4 of 8
+    assert find_board("hx8k").largest_array() == 2  # it has none: the usual array
+
+
+def test_memories_that_are_too_large_are_refused() -> None:
+    board = find_board("ulx3s-12f")
+    with pytest.raises(BoardError, match=r"ULX3S 12F is too small: .* 4096 words .* has 32$"):
+        board.check(Geometry(array=4, x_depth=4096, w_depth=4096, e_depth=4096))
+
+
+def test_an_array_of_another_size_keeps_the_memories() -> None:
+    board = find_board("hx8k")
+    assert board.sized(4, None) == replace(board.geometry, array=4)
+    wide = board.sized(None, 16)
+    assert (wide.operand_bits, wide.word_bits, wide.sum_bits) == (16, 16, 32)
+    assert find_board("ulx3s-85f").sized(None, 8).sum_bits == 40  # and 8 bits below it
+
+
+@pytest.mark.parametrize(
+    ("source", "reference", "asked", "made"),
+    [
+        # What icepll and ecppll answer for the same.
+        (ClockSource.ICE40_PAD, 12, 48, {"DIVR": 0, "DIVF": 63, "DIVQ": 4, "FILTER_RANGE": 1}),
+        (ClockSource.ICE40_CORE, 12, 96, {"DIVR": 0, "DIVF": 63, "DIVQ": 3, "FILTER_RANGE": 1}),
+        (ClockSource.ECP5, 25, 100, {"CLKI_DIV": 1, "CLKFB_DIV": 4}),
+        (ClockSource.ICE40_OSCILLATOR, 48, 12, {"CLKHF_DIV": 2}),
+    ],
+)
+def test_a_clock_is_made_as_the_vendors_tools_would(
+    source: ClockSource, reference: float, asked: float, made: dict[str, int]
+) -> None:
+    setting = clock_setting(source, reference, asked)
+    assert setting.mhz == asked
+    assert setting.source is source
+    assert made.items() <= setting.parameters.items()
+
+
+@pytest.mark.parametrize("asked", [40, 62.5, 83.3, 123, 150])
+def test_a_pll_of_an_ecp5_stays_within_its_oscillators_range(asked: float) -> None:
+    setting = clock_setting(ClockSource.ECP5, 25, asked)
+    made = setting.parameters
+    assert setting.mhz == pytest.approx(25 * made["CLKFB_DIV"] / made["CLKI_DIV"])
+    assert setting.mhz == pytest.approx(asked, rel=0.01)
+    assert 400 <= setting.mhz * made["CLKOP_DIV"] <= 800
+
+
+def test_the_boards_own_clock_needs_no_generator() -> None:
+    setting = clock_setting(ClockSource.ECP5, 25, 25)
+    assert setting == ClockSetting(25)
+    with pytest.raises(ValueError, match="setting must have a source; 25 MHz is the board's own"):
+        ClockGenerator(setting)
+
+
+def test_a_rate_that_a_clock_does_not_divide_to_is_passed_over() -> None:
+    assert baud_of(27) == 1_000_000
+    assert baud_of(7.3728) == 921_600
+    with pytest.raises(ValueError, match="no rate of the link, 115200 to 1000000 baud, divides"):
+        baud_of(0.3)
