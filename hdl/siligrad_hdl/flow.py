@@ -31,14 +31,14 @@ from siligrad_hdl.boards.routed import Routed, read_report
 from siligrad_hdl.boards.tools import Tool, find_tool
 from siligrad_hdl.boards.top import BoardTop
 
-__all__ = ["BuildError", "Built", "build"]
+__all__ = ["COLLISIONS", "BuildError", "Built", "build"]
 
 _NAME = "top"
 _TITLES = {"yosys": "synthesise", "nextpnr": "place and route"}
 _NETLIST, _ROUTED = f"{_NAME}.json", "routed.json"
 _BITSTREAMS = (".bin", ".bit", ".fs")
 
-_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
 """No word that is read while it is written is ever used, so nothing need be known of it. Without
 that, Yosys surrounds each memory with logic that keeps the old word."""
 
@@ -185,7 +185,7 @@ def _plan(
         _NAME,
         emit_src=False,  # or a line that moves would be another build
         debug_verilog=False,
-        script_after_read=_COLLISIONS,
+        script_after_read=COLLISIONS,
         # We look at the clock ourselves, and say which path is too slow.
         nextpnr_opts=[
             *("--report", _ROUTED),
