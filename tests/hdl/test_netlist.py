@@ -58,7 +58,7 @@ def yosys(folder: Path, il: str, script: str) -> str:
     (folder / "design.il").write_text(il, encoding="utf-8")
     commands = ["read_rtlil design.il", COLLISIONS, script, "write_verilog -noattr netlist.v"]
     (folder / "design.ys").write_text("\n".join(commands), encoding="utf-8")
-    command = [find_tool("yosys").path, "-q", "design.ys"]
+    command = [str(find_tool("yosys").path), "-q", "design.ys"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return (folder / "netlist.v").read_text(encoding="utf-8")
