@@ -18,6 +18,7 @@ ELSEWHERE = {
     "make demo",  # in a fresh clone, before a release
     "make test",  # this is it
     "make lint",  # by .ci/run
+    ".venv/bin/siligrad build --board icebreaker",  # minutes: pytest -m slow tests/cli
 }
 # The same, for commands of which only the beginning is known here.
 ELSEWHERE_BEGINNINGS = ("git clone ", "cd siligrad", "sudo apt install ", "apt install ")

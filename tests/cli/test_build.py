@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from siligrad_cli.main import main
+from siligrad_hdl.boards import find_board
 
 NETLIST = {
     "modules": {
@@ -326,3 +327,17 @@ def test_two_builds_in_one_folder_are_refused(
         assert build(tmp_path / "out") == 1
     assert error_of(capsys).startswith(f"another build is at work in {work}: wait")
     assert tools.ran() == []
+
+
+@pytest.mark.slow
+def test_a_real_bitstream_of_the_icebreaker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Two minutes of processor time, with pip's own programs.
+    assert build(tmp_path / "out") == 0
+    assert (tmp_path / "out" / "icebreaker.bin").stat().st_size > 100_000
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["dsp"] == 4
+    board = find_board("icebreaker")
+    assert report["bram"] == board.blocks_of(board.geometry)
+    assert report["clock_mhz"] >= report["clock_target_mhz"] == 24
