@@ -79,7 +79,7 @@ ECP5 = Technology(
     multipliers=lambda operand_bits: 1,
     block_memory=ecp5.Dp16Memory,
     blocks=ecp5.dp16_blocks,
-    small_blocks=0,
+    small_blocks=3,
     tools=("yosys", "nextpnr-ecp5", "ecppack"),
 )
 
