@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import siligrad as sg
+import siligrad.numpy as np_
 from siligrad_cli.main import main
 from siligrad_hdl.boards import find_board
 
@@ -327,6 +330,24 @@ def test_two_builds_in_one_folder_are_refused(
         assert build(tmp_path / "out") == 1
     assert error_of(capsys).startswith(f"another build is at work in {work}: wait")
     assert tools.ran() == []
+
+
+def test_a_program_says_what_to_build_and_is_told_how_fast_it_runs(
+    tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = sg.Target(array=2, operand_bits=8, x_depth=64, w_depth=64, e_depth=64)
+    w, x = np.ones((4, 4)), np.ones((4, 4))
+    program = sg.compile(lambda w, x: np_.maximum(x @ w, 0), w, x, target=target)
+    image = tmp_path / "net.sgp"
+    program.save(image)
+    assert build(tmp_path / "out", "--program", str(image)) == 0
+    out = capsys.readouterr().out
+    # 64 multiplications of the 4 x cycles that four cells could do; so many runs a second.
+    share = 64 / (4 * program.cycles)
+    assert f"{program.name}: {0.096 * share:.3f} GMAC/s, {24e6 / program.cycles:.0f} steps/s" in out
+    assert "array     2 x 2, operands of 8 bits" in out
+    il = (tmp_path / "out" / "work" / "top.il").read_text()
+    assert il.count("cell \\SB_RAM40_4K") == 2 * 3 + 4 * 2 + 2  # banks of 16 bits, not of 8
 
 
 @pytest.mark.slow
