@@ -136,7 +136,7 @@ def changes(path: str, source: str) -> list[Change]:
 
 
 def sample(sources: Mapping[str, str], count: int, seed: int) -> list[Change]:
-    """Draw `count` changes: as many places of each file as its share of all, but at least two."""
+    """Draw up to `count` changes: of each file its share of all places, but at least two."""
     rng = random.Random(seed)
     places: dict[str, list[list[Change]]] = {}
     for path, source in sources.items():
@@ -247,15 +247,13 @@ class Suspects:
             return Outcome("killed", "timeout", f"the tests took more than {SECONDS:g} s")
         if process.returncode == 0:
             return Outcome("survived")
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+?)(?:::(\S+))?(?: - (.*))?$", said, re.MULTILINE)
+        failed = re.search(r"^(?:FAILED|ERROR) ([^\s:]+)(?:::)?(.*)$", said, re.MULTILINE)
         if process.returncode not in {1, 2, 3} or failed is None:
             raise MutantsError(
                 f"pytest ended with status {process.returncode} and names no test that failed: "
                 f"{' '.join(said.split())[-300:]}"
             )
-        return Outcome(
-            "killed", Path(failed[1]).stem, f"{failed[2] or ''} {failed[3] or ''}".strip()
-        )
+        return Outcome("killed", Path(failed[1]).stem, failed[2].strip())
 
 
 def run(
