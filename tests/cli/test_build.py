@@ -37,7 +37,8 @@ NETLIST = {
                 },
             },
             "netnames": {
-                "link.start": {"hide_name": 0, "bits": [3]},
+                "sum_SB_LUT4_I0": {"hide_name": 0, "bits": [3]},
+                "link$12.start": {"hide_name": 0, "bits": [3]},
                 "link.end": {"hide_name": 0, "bits": [9, 5]},
             },
         }
@@ -65,7 +66,6 @@ REPORT: dict[str, Any] = {
                 {
                     "type": "routing",
                     "delay": 30.25,
-                    "net": "link.start",
                     "from": {"cell": "start_SB_DFF_Q_DFFLC", "loc": [1, 1], "port": "O"},
                     "to": {"cell": "sum_SB_LUT4_O_LC", "loc": [1, 2], "port": "I0"},
                 },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +61,14 @@ class Routed:
 
 
 _CELLS = {
-    "lut": ("ICESTORM_LC", "TRELLIS_COMB", "LUT4"),
-    "ff": ("TRELLIS_FF", "DFF"),
-    "dsp": ("ICESTORM_DSP", "MULT18X18D", "MULT18X18", "MULT12X12", "MULT9X9"),
-    "bram": ("ICESTORM_RAM", "DP16KD", "BSRAM"),
+    "lut": ("ICESTORM_LC", "TRELLIS_COMB"),
+    "ff": ("TRELLIS_FF",),
+    "dsp": ("ICESTORM_DSP", "MULT18X18D"),
+    "bram": ("ICESTORM_RAM", "DP16KD"),
 }
-"""Names of cells in reports of nextpnr for iCE40, ECP5 and Gowin."""
+"""Names of cells in reports of nextpnr for iCE40 and ECP5."""
+
+_SYNTHETIC = re.compile(r"_(?:SB_|LUT4_|TRELLIS_|CCU2C_|PFUMX_|L6MUX21_)|\$(?!\d)")
 
 
 def read_report(path: Path, netlist: Path) -> Routed:
@@ -103,26 +106,22 @@ def _is_flip_flop(cell: Mapping[str, Any]) -> bool:
 
 
 def _slowest(path: list[dict[str, Any]], top: Mapping[str, Any]) -> SlowestPath:
-    # What leaves the first register is a net with the register's name.
-    start = next((part["net"] for part in path if part["type"] == "routing"), None)
     return SlowestPath(
-        start=start or path[0]["from"]["cell"],
+        start=_register(path[0]["from"]["cell"], top),
         end=_register(path[-1]["to"]["cell"], top),
         nanoseconds=sum(part["delay"] for part in path),
     )
 
 
 def _register(cell: str, top: Mapping[str, Any]) -> str:
-    """Return the name of the register in `cell`: of its output, or of that of what it feeds.
+    """Return the name of the register in `cell`, as the hardware description has it.
 
-    Place and route packs a lookup table and the flip-flop behind it, and calls the cell, but for an
-    ending, like the first of them.
+    It is that of the register's output. Place and route packs a lookup table and the flip-flop
+    behind it, and calls the cell, but for an ending, like the first of them.
     """
     cells = top["cells"]
-    name = next(
-        (n for n in (cell, cell.removesuffix("_LC"), cell.removesuffix("_DFFLC")) if n in cells),
-        None,
-    )
+    names = (cell, cell.removesuffix("_LC"), cell.removesuffix("_DFFLC"))
+    name = next((name for name in names if name in cells), None)
     if name is None:
         return cell
     outputs = _outputs(cells[name])
@@ -131,10 +130,17 @@ def _register(cell: str, top: Mapping[str, Any]) -> str:
         behind = [c for c in cells.values() if driven & set(c["connections"].get("D", ()))]
         outputs = next((_outputs(c) for c in behind if "Q" in _outputs(c)), outputs)
     bits = set().union(*outputs.values())
-    for net, entry in top["netnames"].items():
-        if not entry.get("hide_name") and (common := bits & set(entry["bits"])):
-            return net if len(entry["bits"]) == 1 else f"{net}[{entry['bits'].index(common.pop())}]"
-    return cell
+    nets = [
+        (net, entry["bits"])
+        for net, entry in top["netnames"].items()
+        if not entry.get("hide_name") and bits & set(entry["bits"])
+    ]
+    if not nets:
+        return cell
+    # Synthesis gives the same wire names of its own, made of those of its cells.
+    net, of_net = min(nets, key=lambda item: (bool(_SYNTHETIC.search(item[0])), len(item[0])))
+    net = re.sub(r"\$\d+", "", net)
+    return net if len(of_net) == 1 else f"{net}[{of_net.index((bits & set(of_net)).pop())}]"
 
 
 def _outputs(cell: Mapping[str, Any]) -> dict[str, list[Any]]:
