@@ -113,3 +113,5 @@ async def goes_on_beside_its_limit(dut: Any) -> None:
         went_on = await run.busy_for(4 * _BEFORE)
         assert went_on == 4 * _BEFORE, f"limit {limit:#x}: ended where bit {bit} is another"
         await run.end()
+        got = await run.counted()
+        assert got == 0, f"limit {limit:#x}: counted {got:#x} cycles after a reset"
