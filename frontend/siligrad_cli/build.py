@@ -112,6 +112,7 @@ def _table(built: Built, program: Program | None) -> str:
             f"{program.loop.steps / seconds:.0f} steps/s",
         ))
     rows += [
+        ("link", f"{built.baud} baud on {built.board.serial}"),
         ("seconds", ", ".join(f"{title} {t:.1f}" for title, t in built.seconds.items())),
         ("bitstream", str(built.bitstream)),
     ]

@@ -29,7 +29,7 @@ from siligrad_hdl.boards import Board, BoardError
 from siligrad_hdl.boards.clock import ClockSetting
 from siligrad_hdl.boards.routed import Routed, read_report
 from siligrad_hdl.boards.tools import Tool, find_tool
-from siligrad_hdl.boards.top import BoardTop
+from siligrad_hdl.boards.top import BoardTop, baud_of
 
 __all__ = ["COLLISIONS", "BuildError", "Built", "build"]
 
@@ -74,6 +74,11 @@ class Built:
     def gmacs(self) -> float:
         """Billions of multiplications and additions a second, if all cells are always busy."""
         return self.geometry.array**2 * self.clock.mhz / 1000
+
+    @property
+    def baud(self) -> int:
+        """Rate of the link."""
+        return baud_of(self.clock.mhz)
 
     def report(self) -> dict[str, Any]:
         """Return the contents of ``report.json``."""
@@ -120,13 +125,18 @@ def build(
     Raises
     ------
     BoardError
-        If the board is too small, as far as can be told beforehand.
+        If the board is too small, as far as can be told beforehand, or the clock too slow for the
+        link.
     ToolMissing
         If a program is not installed.
     BuildError
         If a step fails, or the clock is missed; then there is no bitstream.
     """
     board.check(geometry)
+    try:
+        baud_of(clock.mhz)
+    except ValueError as error:
+        raise BoardError(f"{board.title}: {error}") from None
     platform = _platform(board)
     tools = {name: find_tool(name) for name in board.technology.tools}
     work = folder / "work"

@@ -12,7 +12,9 @@ import pytest
 import siligrad as sg
 import siligrad.numpy as np_
 from siligrad_cli.main import main
-from siligrad_hdl.boards import find_board
+from siligrad_hdl import flow
+from siligrad_hdl.boards import BoardError, find_board
+from siligrad_hdl.boards.clock import ClockSetting
 
 NETLIST = {
     "modules": {
@@ -180,6 +182,7 @@ def test_a_build_ends_with_a_bitstream_a_report_and_a_table(
     }
     assert "LUT       5000 of 5280 (95%)" in out
     assert "clock     24 MHz asked, 30.50 MHz reached" in out
+    assert "link      1000000 baud on USB (the second port of the FTDI chip)" in out
     assert "peak      0.096 GMAC/s at 24 MHz" in out
 
 
@@ -316,6 +319,13 @@ def test_a_clock_that_cannot_be_made_is_refused(
         "UPduino v3: no clock within 3% of 40 MHz can be made of 48 MHz by SB_HFOSC, the "
         "oscillator inside the UltraPlus; the nearest is 48 MHz"
     )
+
+
+def test_a_clock_that_no_rate_of_the_link_divides_is_refused(tools: Tools, tmp_path: Path) -> None:
+    board = find_board("icebreaker")
+    with pytest.raises(BoardError, match="iCEBreaker: no rate of the link, .*, divides 1 MHz"):
+        flow.build(board, board.geometry, ClockSetting(1), tmp_path / "out")
+    assert tools.ran() == []
 
 
 def test_two_builds_in_one_folder_are_refused(

@@ -71,6 +71,14 @@ def test_memories_that_are_too_large_are_refused() -> None:
         board.check(Geometry(array=4, x_depth=4096, w_depth=4096, e_depth=4096))
 
 
+def test_memories_that_are_deeper_than_a_block_are_refused() -> None:
+    geometry = replace(find_board("hx8k").geometry, w_depth=4096)
+    with pytest.raises(
+        BoardError, match="too small: depth must be at most 2048 on iCE40, not 4096"
+    ):
+        find_board("hx8k").check(geometry)
+
+
 def test_an_array_of_another_size_keeps_the_memories() -> None:
     board = find_board("hx8k")
     assert board.sized(4, None) == replace(board.geometry, array=4)

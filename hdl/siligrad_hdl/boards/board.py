@@ -131,9 +131,13 @@ class Board:
         BoardError
             If it has too few multipliers or block RAMs.
         """
+        try:
+            blocks = self.blocks_of(geometry)
+        except ValueError as error:  # deeper than a block
+            raise BoardError(f"{self.title} is too small: {error}") from None
         for what, needed, available in (
             ("multipliers", self.multipliers_of(geometry), self.multipliers),
-            ("block RAMs", self.blocks_of(geometry), self.blocks),
+            ("block RAMs", blocks, self.blocks),
         ):
             if needed > available:
                 raise BoardError(
