@@ -323,7 +323,7 @@ def test_a_clock_that_cannot_be_made_is_refused(
 
 def test_a_clock_that_no_rate_of_the_link_divides_is_refused(tools: Tools, tmp_path: Path) -> None:
     board = find_board("icebreaker")
-    with pytest.raises(BoardError, match="iCEBreaker: no rate of the link, .*, divides 1 MHz"):
+    with pytest.raises(BoardError, match=r"iCEBreaker: no rate of the link, .*, divides 1 MHz"):
         flow.build(board, board.geometry, ClockSetting(1), tmp_path / "out")
     assert tools.ran() == []
 
