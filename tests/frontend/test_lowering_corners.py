@@ -85,3 +85,19 @@ def test_an_input_gives_way_though_another_sum_before_it_fits() -> None:
     target = sg.Target(array=2)
     program = sg.compile(products, x, X[:2], w, W, resident=(2, 3), headroom=0, target=target)
     assert (program.formats["x"].frac, program.formats["z"].frac) == (14, 15)
+
+
+@pytest.mark.parametrize(("depth", "fits"), [(8, 1), (12, 1), (16, 2), (23, 2)])
+def test_as_many_steps_as_fit_are_proposed(depth: int, fits: int) -> None:
+    def margins(w: Any, x: Any) -> Any:
+        return np.maximum(x @ w, 0) @ w
+
+    def compiled(steps: int) -> sg.Program:
+        target = sg.Target(array=2, x_depth=depth + 8, w_depth=64, e_depth=64, program_depth=64)
+        return sg.compile(margins, W, X, resident=0, target=target, steps=steps)
+
+    with pytest.raises(sg.CapacityError, match=rf"What would fit: {fits} steps instead of 5"):
+        compiled(5)
+    assert compiled(fits).loop.steps == fits
+    with pytest.raises(sg.CapacityError):
+        compiled(fits + 1)
