@@ -83,7 +83,7 @@ def test_a_waveform_has_the_run_from_end_to_end(device: RtlDevice, tmp_path: Pat
     assert fall - rise == CYCLES * period[0]
     # The registers that start a run, and that tell of it, in order.
     addresses = [value for value, _ in groupby(v for _, v in changes["host__address"] if v)]
-    assert addresses[-10:] == [10, 11, 32, 33, 34, 35, 9, 10, 12, 13]
+    assert addresses[-12:] == [10, 11, 32, 33, 34, 35, 36, 37, 9, 10, 12, 13]
 
 
 def test_a_recording_ends_by_itself_and_the_run_goes_on(device: RtlDevice, tmp_path: Path) -> None:
