@@ -109,7 +109,8 @@ BROKEN = {
         "stream.py",
         "self.last.eq(ends & last_of_tile)",
         "self.last.eq(0)",
-        "pysim",
+        # The watchdog ends it; nothing was written.
+        "training step 0: relu 0 (x = np.maximum(x @ W + b, 0))[0, 0]",
     ),
 }
 
@@ -127,7 +128,7 @@ def test_broken_hardware_is_found_and_named(fault: str, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"siligrad: {found}")
-    if "cycle" not in fault and "never" not in fault:
+    if "cycle" not in fault:
         assert "] (memory " in line
         assert "must be" in line
 
