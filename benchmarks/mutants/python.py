@@ -23,7 +23,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,11 +182,14 @@ class Suspects:
         The checkout.
     suites
         As :data:`SUITES`.
+    scratch
+        The folder that the copy is made in; whoever gives it removes it.
     """
 
-    def __init__(self, root: Path = ROOT, suites: Mapping[str, Sequence[str]] = SUITES) -> None:
+    def __init__(self, root: Path, suites: Mapping[str, Sequence[str]], scratch: Path) -> None:
         self.root = root
         self.suites = suites
+        self.scratch = scratch
 
     def judge(self) -> Callable[[Change | str], Outcome]:
         """Return :meth:`outcome`: what a worker asks for."""
@@ -195,8 +197,7 @@ class Suspects:
 
     @cached_property
     def _copy(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="siligrad-mutants-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix="copy-", dir=self.scratch))
         for name in _COPIED:
             source = self.root / name
             if source.is_dir():
@@ -282,17 +283,19 @@ def run(
     outcomes: dict[Any, Outcome] = {each: found for each, found in kept.items() if found}
     left = [change for change in drawn if change not in outcomes]
     advance(len(outcomes), "python")
-    original = Suspects()
-    for path in {SUITES[change.path]: change.path for change in left}.values():
-        found = original.outcome(path)
-        if found.status != "survived":
-            raise MutantsError(f"without a change, {path} fails {found.by}: {found.why}")
-    for change, outcome in judged(
-        left, Suspects().judge, jobs=jobs, seconds=2 * SECONDS, given_up=_given_up, stop=stop
-    ):
-        outcomes[change] = outcome
-        record.add(str(change), outcome)
-        advance(1, f"{outcome.status} {Path(change.path).name}")
+    with tempfile.TemporaryDirectory(prefix="siligrad-mutants-") as scratch:
+        original = Suspects(ROOT, SUITES, Path(scratch))
+        for path in {SUITES[change.path]: change.path for change in left}.values():
+            found = original.outcome(path)
+            if found.status != "survived":
+                raise MutantsError(f"without a change, {path} fails {found.by}: {found.why}")
+        judge = Suspects(ROOT, SUITES, Path(scratch)).judge  # each worker makes its own copy
+        for change, outcome in judged(
+            left, judge, jobs=jobs, seconds=2 * SECONDS, given_up=_given_up, stop=stop
+        ):
+            outcomes[change] = outcome
+            record.add(str(change), outcome)
+            advance(1, f"{outcome.status} {Path(change.path).name}")
     return [
         Verdict(change.path, str(change), outcomes[change])
         for change in drawn

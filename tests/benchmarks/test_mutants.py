@@ -171,7 +171,7 @@ def test_a_change_is_killed_by_the_test_that_fails_or_survives(checkout: Path) -
     found = python.changes(path, SOURCE)
     assert {each.line for each in found} == {2, 4, 6}  # no annotation, no text
     assert not any(each.operator.endswith("Eq_Is") for each in found)
-    suspects = python.Suspects(checkout, {path: ("tests/test_adder.py",)})
+    suspects = python.Suspects(checkout, {path: ("tests/test_adder.py",)}, checkout)
     assert suspects.outcome(path) == Outcome("survived")
     less = next(each for each in found if each.operator.endswith("Lt_GtE"))
     killed = suspects.outcome(less)
@@ -192,7 +192,7 @@ def test_tests_that_take_too_long_are_ended(
     path = "frontend/adder.py"
     (checkout / "tests/test_adder.py").write_text("while True: pass", encoding="utf-8")
     monkeypatch.setattr(python, "SECONDS", 2)
-    outcome = python.Suspects(checkout, {path: ("tests/test_adder.py",)}).outcome(path)
+    outcome = python.Suspects(checkout, {path: ("tests/test_adder.py",)}, checkout).outcome(path)
     assert (outcome.status, outcome.by) == ("killed", "timeout")
 
 
