@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -99,6 +101,8 @@ class EpilogueLane(wiring.Component):
         Width of a code.
     sum_bits : :class:`int`
         Width of a sum.
+    init : :class:`int`
+        State of the shift register after a reset.
 
     Members
     -------
@@ -124,9 +128,10 @@ class EpilogueLane(wiring.Component):
 
     latency = 6
 
-    def __init__(self, *, word_bits: int = 16, sum_bits: int = 40) -> None:
+    def __init__(self, *, word_bits: int = 16, sum_bits: int = 40, init: int = 1) -> None:
         self.word_bits = word_bits
         self.sum_bits = sum_bits
+        self.init = init
         super().__init__({
             "control_west": In(EpilogueControl()),
             "control_east": Out(EpilogueControl()),
@@ -141,7 +146,7 @@ class EpilogueLane(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.lfsr = lfsr = Lfsr()
+        m.submodules.lfsr = lfsr = Lfsr(init=self.init)
         m.d.comb += [
             lfsr.load.eq(self.load),
             lfsr.load_state.eq(self.load_state),
@@ -294,6 +299,8 @@ class Epilogue(wiring.Component):
         Width of a code.
     sum_bits : :class:`int`
         Width of a sum.
+    init : sequence of :class:`int`
+        States of the lanes' shift registers after a reset; 1 if there are none.
 
     Members
     -------
@@ -318,10 +325,13 @@ class Epilogue(wiring.Component):
         Cycles from column 0 of a row of sums to that row of results.
     """
 
-    def __init__(self, *, array: int, word_bits: int = 16, sum_bits: int = 40) -> None:
+    def __init__(
+        self, *, array: int, word_bits: int = 16, sum_bits: int = 40, init: Sequence[int] = ()
+    ) -> None:
         self.array = array
         self.word_bits = word_bits
         self.sum_bits = sum_bits
+        self.init = tuple(init) or (1,) * array
         self.latency = EpilogueLane.latency + array - 1
         super().__init__({
             "control": In(EpilogueControl()),
@@ -339,7 +349,9 @@ class Epilogue(wiring.Component):
         control: data.View = self.control
         count: Value = Const(0, 1)
         for j in range(self.array):
-            lane = EpilogueLane(word_bits=self.word_bits, sum_bits=self.sum_bits)
+            lane = EpilogueLane(
+                word_bits=self.word_bits, sum_bits=self.sum_bits, init=self.init[j]
+            )
             m.submodules[f"lane_{j}"] = lane
             m.d.comb += [
                 lane.control_west.eq(control),

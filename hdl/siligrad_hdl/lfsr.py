@@ -17,6 +17,11 @@ class Lfsr(wiring.Component):
     The polynomial is x³² + x²² + x² + x + 1. Of a state that is zero the next is zero; what sets
     the state does not set it to zero.
 
+    Parameters
+    ----------
+    init : :class:`int`
+        The state after a reset.
+
     Members
     -------
     draw : :py:`In(1)`
@@ -30,12 +35,13 @@ class Lfsr(wiring.Component):
         The state.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, init: int = 1) -> None:
+        self.init = init
         super().__init__({
             "draw": In(1),
             "load": In(1),
             "load_state": In(32),
-            "state": Out(32, init=1),
+            "state": Out(32, init=init),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -44,7 +50,7 @@ class Lfsr(wiring.Component):
         bits: list[Value] = list(self.state)
         for _ in range(DRAW_BITS):
             bits.insert(0, bits[31] ^ bits[30] ^ bits[29] ^ bits[9])
-        state = Signal(32, init=1)
+        state = Signal(32, init=self.init)
         with m.If(self.load):
             m.d.sync += state.eq(self.load_state)
         with m.Elif(self.draw):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -20,6 +22,8 @@ class ProgramMemory(wiring.Component):
     ----------
     depth : :class:`int`
         Number of lines.
+    init : sequence of :class:`int`
+        The first lines; zero where there are none.
 
     Members
     -------
@@ -37,8 +41,9 @@ class ProgramMemory(wiring.Component):
 
     latency = BlockMemory.latency
 
-    def __init__(self, *, depth: int) -> None:
+    def __init__(self, *, depth: int, init: Sequence[int] = ()) -> None:
         self.depth = depth
+        self.init = tuple(init)
         super().__init__({
             "read_address": In(range(depth)),
             "read_enable": In(1),
@@ -52,8 +57,10 @@ class ProgramMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         words = []
+        bits = LINE_BITS // WORDS_PER_LINE
         for number in range(WORDS_PER_LINE):
-            word = BlockMemory(shape=LINE_BITS // WORDS_PER_LINE, depth=self.depth)
+            init = [line >> bits * number & (1 << bits) - 1 for line in self.init]
+            word = BlockMemory(shape=bits, depth=self.depth, init=init)
             m.submodules[f"word_{number}"] = word
             m.d.comb += [
                 word.read_address.eq(self.read_address),

@@ -7,6 +7,8 @@ bank ``(l + index) mod N``, `index` being the number of the row or column.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -83,6 +85,8 @@ class SkewedMemory(wiring.Component):
         Words of a bank.
     address_bits : :class:`int`
         Width of the addresses in requests; what lies beyond ``depth`` is not accessed.
+    init : sequence of sequences of :class:`int`
+        Initial words of each bank; zero if there are none.
 
     Members
     -------
@@ -105,12 +109,23 @@ class SkewedMemory(wiring.Component):
         The banks, whose ``data`` a simulator may access.
     """
 
-    def __init__(self, *, array: int, word_bits: int, depth: int, address_bits: int) -> None:
+    def __init__(
+        self,
+        *,
+        array: int,
+        word_bits: int,
+        depth: int,
+        address_bits: int,
+        init: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.array = array
         self.word_bits = word_bits
         self.depth = depth
         self.address_bits = address_bits
-        self.banks = [BlockMemory(shape=signed(word_bits), depth=depth) for _ in range(array)]
+        self.banks = [
+            BlockMemory(shape=signed(word_bits), depth=depth, init=init[bank] if init else ())
+            for bank in range(array)
+        ]
         self._rotator = Rotator(array=array, shape=signed(word_bits))
         self.latency = 1 + BlockMemory.latency + self._rotator.latency
         super().__init__({
