@@ -21,6 +21,7 @@ from siligrad import lfsr, tree
 from siligrad.errors import SiligradError
 from siligrad.isa import Geometry, Loop, Memory, encode_program
 from siligrad.program import Program
+from siligrad.registers import Held
 
 __all__ = [
     "CycleCountError",
@@ -151,6 +152,10 @@ class Device(ABC):
     def read_saturations(self, count: int) -> tuple[int, ...]:
         """Return the saturation counters of the first `count` instructions of the last run."""
 
+    def held(self, program: Program) -> Held:
+        """Return the memories that the device was configured with for `program`, and still has."""
+        return Held(0)
+
     def close(self) -> None:  # noqa: B027  a hook: most devices hold nothing
         """Give back what the device holds; it cannot be used afterwards."""
 
@@ -173,7 +178,8 @@ class Device(ABC):
         """Load `program`: its lines, its constants, the initial values of what is resident.
 
         The shift registers of stochastic rounding start from `seed`; None leaves them as they are.
-        Words that `program` does not own keep their contents.
+        Words that `program` does not own keep their contents. What the device was configured with,
+        and still :meth:`held` as it was, is not written again.
 
         Raises
         ------
@@ -187,8 +193,14 @@ class Device(ABC):
                 "open a device for the program"
             )
         self._program = program
-        self.write_lines(encode_program(program.instructions))
-        self._write_codes(program.initial)
+        held = self.held(program)
+        if Held.PROGRAM not in held:
+            self.write_lines(encode_program(program.instructions))
+        self._write_codes({
+            index: codes
+            for index, codes in program.initial.items()
+            if Held.of(program.tensors[index].memory) not in held
+        })
         if seed is not None:
             self.write_lfsr(lfsr.seed_lanes(seed, self.geometry.array))
 
@@ -326,12 +338,8 @@ class Device(ABC):
         }
 
     def _write_codes(self, codes: Mapping[int, NDArray[np.int32]]) -> None:
-        n = self.geometry.array
-        for index, matrices in codes.items():
-            tensor = self.program.tensors[index]
-            stride = self.program.loop.stride(tensor.memory)
-            for step, matrix in enumerate(matrices if tensor.moves else [matrices]):
-                self.write_words(tensor.memory, tensor.base + step * stride, tensor.pack(matrix, n))
+        for memory, address, words in self.program.place(codes):
+            self.write_words(memory, address, words)
 
     def _read_tensor(self, index: int) -> NDArray[np.float64]:
         tensor = self.program.tensors[index]

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from siligrad.device import Device, DeviceError, OverrunError
 from siligrad.isa import LINE_BITS, EncodingError, Geometry, Loop, Memory
+from siligrad.program import Program
 from siligrad.registers import (
     IDENTIFICATION,
     OVERRUN_CYCLES,
     VERSION,
     WORDS_PER_LINE,
+    Held,
     Region,
     Register,
     Status,
@@ -136,6 +138,14 @@ class HostDevice(Device):
                 f"{self.name}: the accelerator is another than expected: it has "
                 f"{', '.join(different)}"
             )
+
+    def held(self, program: Program) -> Held:
+        self._check_usable()
+        baked = self.read_register(Register.BAKED)
+        # Zero of most accelerators; then the checksum need not be computed.
+        if not baked or baked != program.checksum:
+            return Held(0)
+        return Held(self.read_register(Register.HELD))
 
     def write_lines(self, lines: Sequence[int]) -> None:
         self._check_usable()

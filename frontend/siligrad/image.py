@@ -38,6 +38,7 @@ __all__ = [
     "IMAGE_VERSION",
     "ImageError",
     "MAGIC",
+    "checksum",
     "from_bytes",
     "read",
     "refusing",
@@ -160,6 +161,11 @@ def to_bytes(program: Contents) -> bytes:
     )
     struct.pack_into("<I", header, _CRC_OFFSET, zlib.crc32(header + body))
     return bytes(header + body)
+
+
+def checksum(blob: bytes) -> int:
+    """Return the CRC-32 in the header of an image."""
+    return int.from_bytes(blob[_CRC_OFFSET : _CRC_OFFSET + 4], "little")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ A program is complete: with it alone a device can be loaded, run and read. It is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siligrad import image, tree
+from siligrad import image, lfsr, tree
+from siligrad.baked import Baked
 from siligrad.checker import CheckError, accumulator_bound, check_instructions, operand_limit
 from siligrad.errors import DataError
 from siligrad.files import replacing
 from siligrad.fixed import QFormat
-from siligrad.isa import ONE_STEP, SHIFT_MAX, Geometry, Instruction, Loop, Memory
+from siligrad.isa import (
+    ONE_STEP,
+    SHIFT_MAX,
+    Geometry,
+    Instruction,
+    Loop,
+    Memory,
+    encode_program,
+)
 from siligrad.tensor import Argument, Role, Tensor
 from siligrad.timing import run_cycles
 
@@ -121,6 +130,11 @@ class Program:
         """Busy cycles of a run, all of its steps; exact."""
         return run_cycles(self.instructions, self.geometry.array, self.loop.steps)
 
+    @cached_property
+    def checksum(self) -> int:
+        """CRC-32 of the image, as in its header."""
+        return image.checksum(self.to_bytes())
+
     @property
     def utilisation(self) -> float:
         """Multiply-accumulates of the mathematics over those that the array could have done."""
@@ -217,6 +231,55 @@ class Program:
                 f"not {steps.shape}"
             )
         return np.stack([tensor.encode(step) for step in steps])
+
+    def place(
+        self, codes: Mapping[int, NDArray[np.int32]]
+    ) -> Iterator[tuple[Memory, int, NDArray[np.int32]]]:
+        """Yield where codes, by tensor index, belong: memory, first address, words of its banks.
+
+        Words have the shape ``(count, N)``, tiled and skewed.
+        """
+        for index, matrices in codes.items():
+            tensor = self.tensors[index]
+            stride = self.loop.stride(tensor.memory)
+            for step, matrix in enumerate(matrices if tensor.moves else [matrices]):
+                words = tensor.pack(matrix, self.geometry.array)
+                yield tensor.memory, tensor.base + step * stride, words
+
+    def baked(self, seed: int = 0) -> Baked:
+        """Return what an accelerator holds that was loaded with the program, for its configuration.
+
+        Words that nothing owns are zero; stochastic rounding starts from `seed`.
+
+        Raises
+        ------
+        DataError
+            If the CRC-32 of the image is zero, which stands for no image (one in 2**32).
+        """
+        if not (checksum := self.checksum):
+            raise DataError(
+                f"program {self.name!r} has an image whose CRC-32 is 0, which stands for none: "
+                "compile it with another name"
+            )
+        geometry = self.geometry
+        memories = {
+            memory: np.zeros((geometry.depth(memory), geometry.array), np.int32)
+            for memory in Memory
+        }
+        for memory, address, words in self.place(self.initial):
+            memories[memory][address : address + len(words)] = words
+        return Baked(
+            image=checksum,
+            geometry=geometry,
+            lines=tuple(encode_program(self.instructions)),
+            banks={
+                memory: tuple(tuple(bank) for bank in words.T.tolist())
+                for memory, words in memories.items()
+            },
+            states=lfsr.seed_lanes(seed, geometry.array),
+            loop=self.loop,
+            limit=self.cycles,
+        )
 
     def memory_map(self) -> str:
         """Return a table of every tensor: memory, words, size, format, role, name."""

@@ -13,7 +13,9 @@ from enum import IntEnum, IntFlag
 from siligrad.isa import LINE_BITS, Geometry, Memory
 
 __all__ = [
+    "Build",
     "HOST_ADDRESS_BITS",
+    "Held",
     "IDENTIFICATION",
     "OVERRUN_CYCLES",
     "REGION_BITS",
@@ -32,7 +34,7 @@ __all__ = [
 IDENTIFICATION = 0x53475244
 """What :attr:`Register.IDENTIFICATION` reads: ``SGRD``."""
 
-VERSION = 2 << 16 | 1
+VERSION = 2 << 16 | 2
 """What :attr:`Register.VERSION` reads: major << 16 | minor of this interface and of the
 instruction.
 
@@ -87,6 +89,7 @@ class Register(IntEnum):
     CYCLES = 12  # read only: busy cycles of the last run, low word
     CYCLES_HIGH = 13  # read only: high word
     WORD_BITS = 14  # read only
+    BUILD = 15  # read only: Build flags
     LFSR = 16  # state of lane 0; lane j at LFSR + j
     STEPS = 32  # times that a run executes the program
     X_STRIDE = 33  # words by which operands that move are further in the next step
@@ -94,6 +97,28 @@ class Register(IntEnum):
     E_STRIDE = 35
     LIMIT = 36  # busy cycles that a run may take, low word; 0 in both words: any number
     LIMIT_HIGH = 37  # high word
+    BAKED = 38  # read only: CRC-32 of the image that the memories were configured with; 0: of none
+    HELD = 39  # read only: Held flags
+
+
+class Build(IntFlag):
+    """Bits of :attr:`Register.BUILD`; none in a build that has nothing to tell."""
+
+    LOCKED = 1  # program and W are kept from the host
+
+
+class Held(IntFlag):
+    """Bits of :attr:`Register.HELD`: memories that hold what they were configured with."""
+
+    X = 1
+    W = 2
+    E = 4
+    PROGRAM = 8
+
+    @classmethod
+    def of(cls, memory: Memory) -> Held:
+        """Return the bit of one of X, W and E."""
+        return cls(1 << memory)
 
 
 class Status(IntFlag):
@@ -101,7 +126,7 @@ class Status(IntFlag):
 
     BUSY = 1  # a program runs
     DONE = 2  # the last start has ended by itself
-    REFUSED = 4  # something was written or read that a running accelerator does not allow
+    REFUSED = 4  # something was asked for that a running or a locked accelerator does not allow
     OVERRUN = 8  # the last run was ended because it took more cycles than LIMIT
 
 

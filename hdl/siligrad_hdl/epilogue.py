@@ -349,9 +349,7 @@ class Epilogue(wiring.Component):
         control: data.View = self.control
         count: Value = Const(0, 1)
         for j in range(self.array):
-            lane = EpilogueLane(
-                word_bits=self.word_bits, sum_bits=self.sum_bits, init=self.init[j]
-            )
+            lane = EpilogueLane(word_bits=self.word_bits, sum_bits=self.sum_bits, init=self.init[j])
             m.submodules[f"lane_{j}"] = lane
             m.d.comb += [
                 lane.control_west.eq(control),

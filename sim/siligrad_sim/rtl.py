@@ -10,6 +10,8 @@ from pathlib import Path
 from siligrad.device import Device, DeviceError
 from siligrad.host import HostDevice
 from siligrad.isa import Geometry, Memory
+from siligrad.program import Program
+from siligrad.registers import Held
 
 __all__ = ["TRACE_CYCLES", "RtlDevice", "trace"]
 
@@ -31,6 +33,10 @@ class RtlDevice(HostDevice):
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)
         self._trace: Path | None = None  # where the file belongs that is being written
+
+    def held(self, program: Program) -> Held:
+        # Words are written past the port, without the hardware's noticing.
+        return super().held(program) & Held.PROGRAM
 
     @abstractmethod
     def _begin_recording(self, path: Path, cycles: int) -> None:
