@@ -30,6 +30,8 @@ class Accelerator(wiring.Component):
     ----------
     geometry : :class:`siligrad.isa.Geometry`
         What to build.
+    locked : :class:`bool`
+        Keep the host from the program and from W, which are what they are configured with.
 
     Members
     -------
@@ -51,7 +53,7 @@ class Accelerator(wiring.Component):
         :class:`siligrad.isa.Timing`, which every schedule counts on.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, *, locked: bool = False) -> None:
         self.geometry = geometry
         n, bits = geometry.array, geometry.word_bits
         address_bits = max((geometry.depth(memory) - 1).bit_length() for memory in Memory)
@@ -93,6 +95,7 @@ class Accelerator(wiring.Component):
                 ProgramMemory.latency,
                 SaturationCounters.latency,
             ),
+            locked=locked,
         )
         super().__init__({"host": Out(HostPort()), "busy": Out(1)})
 
@@ -227,10 +230,11 @@ class Accelerator(wiring.Component):
         return m
 
 
-def to_verilog(geometry: Geometry, name: str = "siligrad") -> str:
+def to_verilog(geometry: Geometry, name: str = "siligrad", *, locked: bool = False) -> str:
     """Return the accelerator of `geometry` as Verilog, its top module called `name`.
 
     Its ports are ``clk``, ``rst``, ``busy``, and ``host__strobe`` and the other members of
     :class:`~siligrad_hdl.ports.HostPort`.
     """
-    return str(verilog.convert(Accelerator(geometry), name=name, strip_internal_attrs=True))
+    accelerator = Accelerator(geometry, locked=locked)
+    return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))

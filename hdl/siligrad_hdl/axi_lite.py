@@ -147,6 +147,8 @@ class AxiLiteAccelerator(wiring.Component):
     ----------
     geometry : :class:`siligrad.isa.Geometry`
         What to build.
+    locked : :class:`bool`
+        As of :class:`~siligrad_hdl.accelerator.Accelerator`.
 
     Members
     -------
@@ -156,10 +158,10 @@ class AxiLiteAccelerator(wiring.Component):
         A program runs.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, *, locked: bool = False) -> None:
         self.geometry = geometry
         self._adapter = AxiLiteAdapter()
-        self._accelerator = Accelerator(geometry)
+        self._accelerator = Accelerator(geometry, locked=locked)
         super().__init__({"axi": Out(AxiLitePort()), "busy": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
@@ -172,10 +174,11 @@ class AxiLiteAccelerator(wiring.Component):
         return m
 
 
-def to_verilog(geometry: Geometry, name: str = "siligrad") -> str:
+def to_verilog(geometry: Geometry, name: str = "siligrad", *, locked: bool = False) -> str:
     """Return the accelerator of `geometry` on AXI4-Lite as Verilog, its top module called `name`.
 
     Its ports are ``clk``, ``rst``, ``busy``, and ``axi__awaddr`` and the other members of
     :class:`AxiLitePort`.
     """
-    return str(verilog.convert(AxiLiteAccelerator(geometry), name=name, strip_internal_attrs=True))
+    accelerator = AxiLiteAccelerator(geometry, locked=locked)
+    return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))

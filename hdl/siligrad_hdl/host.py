@@ -13,6 +13,7 @@ from siligrad.registers import (
     REGION_BITS,
     VERSION,
     WORDS_PER_LINE,
+    Build,
     Region,
     Register,
     Status,
@@ -46,6 +47,8 @@ class HostInterface(wiring.Component):
         Width of an address inside a bank.
     read_latency : :class:`int`
         Cycles from a request of this component to the last of the answers.
+    locked : :class:`bool`
+        The host is kept from the program and from W for good, as ``docs/security.md`` explains.
 
     Members
     -------
@@ -79,10 +82,13 @@ class HostInterface(wiring.Component):
         What was read from X, W and E.
     """
 
-    def __init__(self, *, geometry: Geometry, address_bits: int, read_latency: int) -> None:
+    def __init__(
+        self, *, geometry: Geometry, address_bits: int, read_latency: int, locked: bool = False
+    ) -> None:
         self.geometry = geometry
         self.address_bits = address_bits
         self.read_latency = read_latency
+        self.locked = locked
         n = geometry.array
         code = signed(geometry.word_bits)
         super().__init__({
@@ -180,9 +186,13 @@ class HostInterface(wiring.Component):
             | in_region[Region.W]
             | in_region[Region.E]
         )
+        refuses = act & self.busy & (write | exclusive)
+        forbidden = Signal()  # by the lock, for good
+        if self.locked:
+            refuses |= act & forbidden
         with m.If(writes_status):
             m.d.sync += refused.eq(0)
-        with m.Elif(act & self.busy & (write | exclusive)):
+        with m.Elif(refuses):
             m.d.sync += refused.eq(1)
         allowed = Signal()
         with m.If(act):
@@ -214,9 +224,22 @@ class HostInterface(wiring.Component):
         for memory, stride in strides.items():
             m.d.comb += self.strides[memory].eq(stride)
             written[_STRIDES[memory]] = stride
+        # What a lock keeps the host from: the program, how it is run, and W. A host writes the
+        # latter before every start; so to write what there is anyway is no offence.
+        kept: dict[Register, Value] = {}
+        if self.locked:
+            run_so = (Register.ENTRY, Register.STEPS, *_STRIDES.values())
+            kept = {which: written[which] for which in run_so}
+            changes = [(register == which) & (write_data != value) for which, value in kept.items()]
+            m.d.comb += forbidden.eq(
+                in_region[Region.PROGRAM]
+                | in_region[Region.W]
+                | (write & is_register & Cat(changes).any())
+            )
         for which, target in written.items():
-            with m.If(writes & is_register & (register == which)):
-                m.d.sync += target.eq(write_data)
+            if which not in kept:
+                with m.If(writes & is_register & (register == which)):
+                    m.d.sync += target.eq(write_data)
         for lane in range(n):
             m.d.comb += self.lfsr_load[lane].eq(
                 writes & is_register & (register == Register.LFSR + lane)
@@ -242,6 +265,8 @@ class HostInterface(wiring.Component):
             Register.WORD_BITS: Const(geometry.word_bits, 32),
             **written,
         } | {Register.LFSR + lane: self.lfsr_states[lane] for lane in range(n)}
+        if self.locked:
+            values[Register.BUILD] = Const(Build.LOCKED, 32)
         register_data = Signal(32)
         with m.Switch(register):
             for number, value in values.items():
@@ -257,10 +282,11 @@ class HostInterface(wiring.Component):
             self.line_write_data.eq(write_data),
             self.instruction.eq(word),
         ]
-        for number in range(WORDS_PER_LINE):
-            m.d.comb += self.line_words[number].eq(
-                writes & in_region[Region.PROGRAM] & line_exists & (word[:2] == number)
-            )
+        if not self.locked:
+            for number in range(WORDS_PER_LINE):
+                m.d.comb += self.line_words[number].eq(
+                    writes & in_region[Region.PROGRAM] & line_exists & (word[:2] == number)
+                )
         line_data = Signal(32)
         with m.Switch(word[:2]):
             for number in range(WORDS_PER_LINE):
@@ -278,24 +304,29 @@ class HostInterface(wiring.Component):
         exists = {}
         for memory, item in _REGIONS.items():
             exists[memory] = (bank < n) & (bank_address < geometry.depth(memory))
-            m.d.comb += self.request_write[memory].eq(writes & in_region[item] & exists[memory])
+            if not (self.locked and memory == Memory.W):
+                m.d.comb += self.request_write[memory].eq(writes & in_region[item] & exists[memory])
 
         # The answer. It is taken over in every cycle and right in the one of the acknowledgement,
         # long after what is chosen here.
-        answers: list[tuple[Value, Value]] = [
-            (is_register, register_data),
-            (in_region[Region.PROGRAM] & line_exists & allowed, line_data),
+        answers: list[tuple[Region, Value, Value]] = [
+            (Region.REGISTERS, is_register, register_data),
+            (Region.PROGRAM, in_region[Region.PROGRAM] & line_exists & allowed, line_data),
             (
+                Region.SATURATIONS,
                 in_region[Region.SATURATIONS] & (word < self.instructions) & allowed,
                 self.instruction_data,
             ),
         ]
         for memory, item in _REGIONS.items():
-            answers.append((in_region[item] & exists[memory] & allowed, self.request_data[memory]))
+            there = in_region[item] & exists[memory] & allowed
+            answers.append((item, there, self.request_data[memory]))
         read_data = Signal(32)
         m.d.comb += self.host.read_data.eq(read_data)
         m.d.sync += read_data.eq(0)
-        for number, (condition, answer) in enumerate(answers):
+        for number, (item, condition, answer) in enumerate(answers):
+            if self.locked and item in {Region.PROGRAM, Region.W}:
+                continue  # there is no way from them to the port
             chosen = Signal(name=f"answers_{number}")
             m.d.sync += chosen.eq(condition)
             with m.If(chosen):

@@ -111,6 +111,8 @@ class WishboneAccelerator(wiring.Component):
     ----------
     geometry : :class:`siligrad.isa.Geometry`
         What to build.
+    locked : :class:`bool`
+        As of :class:`~siligrad_hdl.accelerator.Accelerator`.
 
     Members
     -------
@@ -120,10 +122,10 @@ class WishboneAccelerator(wiring.Component):
         A program runs.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, *, locked: bool = False) -> None:
         self.geometry = geometry
         self._adapter = WishboneAdapter()
-        self._accelerator = Accelerator(geometry)
+        self._accelerator = Accelerator(geometry, locked=locked)
         super().__init__({"wishbone": Out(WishbonePort()), "busy": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
@@ -136,10 +138,11 @@ class WishboneAccelerator(wiring.Component):
         return m
 
 
-def to_verilog(geometry: Geometry, name: str = "siligrad") -> str:
+def to_verilog(geometry: Geometry, name: str = "siligrad", *, locked: bool = False) -> str:
     """Return the accelerator of `geometry` on Wishbone as Verilog, its top module called `name`.
 
     Its ports are ``clk``, ``rst``, ``busy``, and ``wishbone__cyc`` and the other members of
     :class:`WishbonePort`.
     """
-    return str(verilog.convert(WishboneAccelerator(geometry), name=name, strip_internal_attrs=True))
+    accelerator = WishboneAccelerator(geometry, locked=locked)
+    return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))
