@@ -35,6 +35,7 @@ MAY_IMPORT = {
 }
 # What the hardware may know of the library: where bits are, never what is computed with them.
 HDL_MAY_IMPORT = {
+    "siligrad.baked",
     "siligrad.isa",
     "siligrad.registers",
     "siligrad.files",

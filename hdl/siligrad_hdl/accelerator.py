@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
+from siligrad.baked import Baked
 from siligrad.isa import Geometry, Memory, Timing
 from siligrad_hdl.array import SystolicArray
 from siligrad_hdl.cell import ProcessingElement
@@ -32,6 +33,8 @@ class Accelerator(wiring.Component):
         What to build.
     locked : :class:`bool`
         Keep the host from the program and from W, which are what they are configured with.
+    baked : :class:`siligrad.baked.Baked`
+        What memories and registers are configured with; None for memories of zeros.
 
     Members
     -------
@@ -48,13 +51,20 @@ class Accelerator(wiring.Component):
 
     Raises
     ------
+    ValueError
+        If what is baked is for another geometry.
     RuntimeError
         When it is elaborated, if the latencies of its parts are not those of
         :class:`siligrad.isa.Timing`, which every schedule counts on.
     """
 
-    def __init__(self, geometry: Geometry, *, locked: bool = False) -> None:
+    def __init__(
+        self, geometry: Geometry, *, locked: bool = False, baked: Baked | None = None
+    ) -> None:
+        if baked is not None and baked.geometry != geometry:
+            raise ValueError(f"what is baked must be for {geometry}, not for {baked.geometry}")
         self.geometry = geometry
+        self._baked = baked
         n, bits = geometry.array, geometry.word_bits
         address_bits = max((geometry.depth(memory) - 1).bit_length() for memory in Memory)
         self.memories = [
@@ -63,6 +73,7 @@ class Accelerator(wiring.Component):
                 word_bits=bits,
                 depth=geometry.depth(memory),
                 address_bits=address_bits,
+                init=() if baked is None else baked.banks[memory],
             )
             for memory in Memory
         ]
@@ -74,7 +85,10 @@ class Accelerator(wiring.Component):
             array=n, operand_bits=geometry.operand_bits, sum_bits=geometry.sum_bits
         )
         self._epilogue = Epilogue(
-            array=n, word_bits=bits, sum_bits=geometry.sum_bits + geometry.dropped_bits
+            array=n,
+            word_bits=bits,
+            sum_bits=geometry.sum_bits + geometry.dropped_bits,
+            init=() if baked is None else baked.states,
         )
         self._sequencer = Sequencer(
             array=n,
@@ -83,7 +97,9 @@ class Accelerator(wiring.Component):
             program_depth=geometry.program_depth,
         )
         self._watchdog = Watchdog()
-        self._program = ProgramMemory(depth=geometry.program_depth)
+        self._program = ProgramMemory(
+            depth=geometry.program_depth, init=() if baked is None else baked.lines
+        )
         self._saturations = SaturationCounters(
             array=n, instructions=instructions_max(geometry.program_depth)
         )
@@ -96,6 +112,7 @@ class Accelerator(wiring.Component):
                 SaturationCounters.latency,
             ),
             locked=locked,
+            baked=baked,
         )
         super().__init__({"host": Out(HostPort()), "busy": Out(1)})
 
@@ -210,6 +227,8 @@ class Accelerator(wiring.Component):
         for memory in Memory:
             skewed = self.memories[memory]
             m.d.comb += skewed.write_enable.eq(writer.write_enables[memory])
+            if self._baked is not None:
+                m.d.comb += host.written[memory].eq(skewed.write_enable.any())
             for bank in range(n):
                 m.d.comb += [
                     skewed.write_addresses[bank].eq(writer.write_addresses[bank]),
@@ -230,11 +249,17 @@ class Accelerator(wiring.Component):
         return m
 
 
-def to_verilog(geometry: Geometry, name: str = "siligrad", *, locked: bool = False) -> str:
+def to_verilog(
+    geometry: Geometry,
+    name: str = "siligrad",
+    *,
+    locked: bool = False,
+    baked: Baked | None = None,
+) -> str:
     """Return the accelerator of `geometry` as Verilog, its top module called `name`.
 
     Its ports are ``clk``, ``rst``, ``busy``, and ``host__strobe`` and the other members of
     :class:`~siligrad_hdl.ports.HostPort`.
     """
-    accelerator = Accelerator(geometry, locked=locked)
+    accelerator = Accelerator(geometry, locked=locked, baked=baked)
     return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))

@@ -9,6 +9,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from siligrad.baked import Baked
 from siligrad.isa import Geometry
 from siligrad.registers import HOST_ADDRESS_BITS
 from siligrad_hdl.accelerator import Accelerator
@@ -147,7 +148,7 @@ class AxiLiteAccelerator(wiring.Component):
     ----------
     geometry : :class:`siligrad.isa.Geometry`
         What to build.
-    locked : :class:`bool`
+    locked, baked
         As of :class:`~siligrad_hdl.accelerator.Accelerator`.
 
     Members
@@ -158,10 +159,12 @@ class AxiLiteAccelerator(wiring.Component):
         A program runs.
     """
 
-    def __init__(self, geometry: Geometry, *, locked: bool = False) -> None:
+    def __init__(
+        self, geometry: Geometry, *, locked: bool = False, baked: Baked | None = None
+    ) -> None:
         self.geometry = geometry
         self._adapter = AxiLiteAdapter()
-        self._accelerator = Accelerator(geometry, locked=locked)
+        self._accelerator = Accelerator(geometry, locked=locked, baked=baked)
         super().__init__({"axi": Out(AxiLitePort()), "busy": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
@@ -174,11 +177,17 @@ class AxiLiteAccelerator(wiring.Component):
         return m
 
 
-def to_verilog(geometry: Geometry, name: str = "siligrad", *, locked: bool = False) -> str:
+def to_verilog(
+    geometry: Geometry,
+    name: str = "siligrad",
+    *,
+    locked: bool = False,
+    baked: Baked | None = None,
+) -> str:
     """Return the accelerator of `geometry` on AXI4-Lite as Verilog, its top module called `name`.
 
     Its ports are ``clk``, ``rst``, ``busy``, and ``axi__awaddr`` and the other members of
     :class:`AxiLitePort`.
     """
-    accelerator = AxiLiteAccelerator(geometry, locked=locked)
+    accelerator = AxiLiteAccelerator(geometry, locked=locked, baked=baked)
     return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))

@@ -6,7 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from siligrad.isa import ADDRESS_BITS, STEPS_MAX, Geometry, Memory
+from siligrad.baked import Baked
+from siligrad.isa import ADDRESS_BITS, ONE_STEP, STEPS_MAX, Geometry, Memory
 from siligrad.registers import (
     HOST_ADDRESS_BITS,
     IDENTIFICATION,
@@ -14,6 +15,7 @@ from siligrad.registers import (
     VERSION,
     WORDS_PER_LINE,
     Build,
+    Held,
     Region,
     Register,
     Status,
@@ -50,6 +52,9 @@ class HostInterface(wiring.Component):
     locked : :class:`bool`
         The host is kept from the program and from W for good, as ``docs/security.md`` explains.
 
+    baked : :class:`siligrad.baked.Baked`
+        What the memories are configured with, if with anything.
+
     Members
     -------
     host : :py:`Out(HostPort)`
@@ -80,15 +85,24 @@ class HostInterface(wiring.Component):
         What to write.
     request_data : :py:`In(signed(word_bits)).array(3)`
         What was read from X, W and E.
+    written : :py:`In(3)`
+        Which of X, W and E are written; only there if something was baked.
     """
 
     def __init__(
-        self, *, geometry: Geometry, address_bits: int, read_latency: int, locked: bool = False
+        self,
+        *,
+        geometry: Geometry,
+        address_bits: int,
+        read_latency: int,
+        locked: bool = False,
+        baked: Baked | None = None,
     ) -> None:
         self.geometry = geometry
         self.address_bits = address_bits
         self.read_latency = read_latency
         self.locked = locked
+        self.baked = baked
         n = geometry.array
         code = signed(geometry.word_bits)
         super().__init__({
@@ -115,6 +129,7 @@ class HostInterface(wiring.Component):
             "request_write": Out(len(Memory)),
             "request_write_data": Out(code),
             "request_data": In(code).array(len(Memory)),
+            **({} if baked is None else {"written": In(len(Memory))}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -200,11 +215,15 @@ class HostInterface(wiring.Component):
 
         # Registers.
         entry = Signal(range(geometry.program_depth))
-        steps = Signal(STEPS_MAX.bit_length(), init=1)
+        loop = ONE_STEP if self.baked is None else self.baked.loop
+        steps = Signal(STEPS_MAX.bit_length(), init=loop.steps)
         strides = {
-            memory: Signal(ADDRESS_BITS, name=f"{memory.name.lower()}_stride") for memory in Memory
+            memory: Signal(
+                ADDRESS_BITS, name=f"{memory.name.lower()}_stride", init=loop.stride(memory)
+            )
+            for memory in Memory
         }
-        limit = Signal(64)
+        limit = Signal(64, init=0 if self.baked is None else self.baked.limit)
         started = Signal()
         m.d.comb += [
             self.entry.eq(entry),
@@ -267,6 +286,14 @@ class HostInterface(wiring.Component):
         } | {Register.LFSR + lane: self.lfsr_states[lane] for lane in range(n)}
         if self.locked:
             values[Register.BUILD] = Const(Build.LOCKED, 32)
+        if self.baked is not None:
+            # A reset gives nothing back that was written over.
+            lost = Signal(len(Held), reset_less=True)
+            program_written = Signal()
+            m.d.comb += program_written.eq(self.line_words.any())
+            m.d.sync += lost.eq(lost | Cat(self.written, program_written))
+            values[Register.BAKED] = Const(self.baked.image, 32)
+            values[Register.HELD] = Cat(*(~bit for bit in lost))
         register_data = Signal(32)
         with m.Switch(register):
             for number, value in values.items():

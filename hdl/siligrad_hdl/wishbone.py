@@ -7,6 +7,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from siligrad.baked import Baked
 from siligrad.isa import Geometry
 from siligrad.registers import HOST_ADDRESS_BITS
 from siligrad_hdl.accelerator import Accelerator
@@ -111,7 +112,7 @@ class WishboneAccelerator(wiring.Component):
     ----------
     geometry : :class:`siligrad.isa.Geometry`
         What to build.
-    locked : :class:`bool`
+    locked, baked
         As of :class:`~siligrad_hdl.accelerator.Accelerator`.
 
     Members
@@ -122,10 +123,12 @@ class WishboneAccelerator(wiring.Component):
         A program runs.
     """
 
-    def __init__(self, geometry: Geometry, *, locked: bool = False) -> None:
+    def __init__(
+        self, geometry: Geometry, *, locked: bool = False, baked: Baked | None = None
+    ) -> None:
         self.geometry = geometry
         self._adapter = WishboneAdapter()
-        self._accelerator = Accelerator(geometry, locked=locked)
+        self._accelerator = Accelerator(geometry, locked=locked, baked=baked)
         super().__init__({"wishbone": Out(WishbonePort()), "busy": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
@@ -138,11 +141,17 @@ class WishboneAccelerator(wiring.Component):
         return m
 
 
-def to_verilog(geometry: Geometry, name: str = "siligrad", *, locked: bool = False) -> str:
+def to_verilog(
+    geometry: Geometry,
+    name: str = "siligrad",
+    *,
+    locked: bool = False,
+    baked: Baked | None = None,
+) -> str:
     """Return the accelerator of `geometry` on Wishbone as Verilog, its top module called `name`.
 
     Its ports are ``clk``, ``rst``, ``busy``, and ``wishbone__cyc`` and the other members of
     :class:`WishbonePort`.
     """
-    accelerator = WishboneAccelerator(geometry, locked=locked)
+    accelerator = WishboneAccelerator(geometry, locked=locked, baked=baked)
     return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))
