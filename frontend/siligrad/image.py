@@ -50,11 +50,19 @@ IMAGE_VERSION = 2
 SIZE_MAX = 1 << 26
 """Largest image in bytes that is read."""
 
-_HEADER = struct.Struct("<8sHHII4B4IQ10I4H")
-_RECORD = struct.Struct("<IBBHIIIiIdI8x")
-_SECTIONS = ("program", "tensors", "names", "data", "metadata")
+HEADER = struct.Struct("<8sHHII4B4IQ10I4H")
+"""The header; the fields are those of ``docs/spec/image.md``, in order."""
+
+RECORD = struct.Struct("<IBBHIIIiIdI8x")
+"""What a tensor is described by; the same."""
+
+SECTIONS = ("program", "tensors", "names", "data", "metadata")
+"""What follows the header, in order."""
+
+NO_DATA = 0xFFFFFFFF
+"""Where a tensor's words are that is not loaded."""
+
 _CRC_OFFSET = 16
-_NO_DATA = 0xFFFFFFFF
 _LINE_BYTES = LINE_BITS // 8
 _FLAGS = {"sign": 1, "magnitude": 2, "moves": 4}
 """Bit of each of these fields of a tensor."""
@@ -101,11 +109,11 @@ def to_bytes(program: Contents) -> bytes:
     )
     records, names, data = bytearray(), bytearray(), bytearray()
     for index, tensor in enumerate(program.tensors):
-        offset = _NO_DATA
+        offset = NO_DATA
         if index in program.initial:
             offset = len(data)
             data += tensor.pack(program.initial[index], n).astype("<i2").tobytes()
-        records += _RECORD.pack(
+        records += RECORD.pack(
             len(names),
             tensor.role,
             tensor.memory,
@@ -133,15 +141,15 @@ def to_bytes(program: Contents) -> bytes:
     body = bytearray()
     for part in (lines, bytes(records), bytes(names), bytes(data), text):
         body += bytes(-len(body) % 8)
-        sections += [_HEADER.size + len(body), len(part)]
+        sections += [HEADER.size + len(body), len(part)]
         body += part
     geometry = program.geometry
     header = bytearray(
-        _HEADER.pack(
+        HEADER.pack(
             MAGIC,
             IMAGE_VERSION,
-            _HEADER.size,
-            _HEADER.size + len(body),
+            HEADER.size,
+            HEADER.size + len(body),
             0,
             geometry.array,
             geometry.operand_bits,
@@ -188,9 +196,9 @@ def from_bytes(blob: bytes) -> tuple[dict[str, Any], int]:
     """
     if blob[: len(MAGIC)] != MAGIC:
         raise ImageError("not a siligrad image (it does not begin with SILIGRAD)")
-    if len(blob) < _HEADER.size:
-        raise ImageError(f"truncated: {len(blob)} bytes are no whole header of {_HEADER.size}")
-    values = _HEADER.unpack_from(blob)
+    if len(blob) < HEADER.size:
+        raise ImageError(f"truncated: {len(blob)} bytes are no whole header of {HEADER.size}")
+    values = HEADER.unpack_from(blob)
     _, version, header_size, total, crc, array, operand_bits, sum_bits, word_bits = values[:9]
     x_depth, w_depth, e_depth, program_depth, cycles = values[9:14]
     if version != IMAGE_VERSION:
@@ -203,11 +211,11 @@ def from_bytes(blob: bytes) -> tuple[dict[str, Any], int]:
     zeroed = blob[:_CRC_OFFSET] + bytes(4) + blob[_CRC_OFFSET + 4 :]
     if zlib.crc32(zeroed) != crc:
         raise ImageError("damaged: its CRC-32 does not match")
-    if header_size != _HEADER.size:
+    if header_size != HEADER.size:
         raise ImageError("a header of another form")
     parts = {}
-    for name, offset, size in zip(_SECTIONS, values[14:24:2], values[15:24:2], strict=True):
-        if offset < _HEADER.size or offset + size > total:
+    for name, offset, size in zip(SECTIONS, values[14:24:2], values[15:24:2], strict=True):
+        if offset < HEADER.size or offset + size > total:
             raise ImageError(f"section {name} lies outside the file")
         parts[name] = blob[offset : offset + size]
     geometry = Geometry(
@@ -220,7 +228,7 @@ def from_bytes(blob: bytes) -> tuple[dict[str, Any], int]:
         program_depth=program_depth,
         word_bits=word_bits,
     )
-    if len(parts["program"]) % _LINE_BYTES or len(parts["tensors"]) % _RECORD.size:
+    if len(parts["program"]) % _LINE_BYTES or len(parts["tensors"]) % RECORD.size:
         raise ImageError("a section holds no whole number of entries")
     lines = [
         int.from_bytes(parts["program"][at : at + _LINE_BYTES], "little")
@@ -229,7 +237,7 @@ def from_bytes(blob: bytes) -> tuple[dict[str, Any], int]:
     metadata = json.loads(parts["metadata"])
     tensors: list[Tensor] = []
     initial: dict[int, NDArray[np.int32]] = {}
-    records = list(_RECORD.iter_unpack(parts["tensors"]))
+    records = list(RECORD.iter_unpack(parts["tensors"]))
     for index, (record, shape) in enumerate(zip(records, metadata["shapes"], strict=True)):
         name_at, role, memory, flags, base, rows, columns, frac, limit, scale, data_at = record
         if flags & ~sum(_FLAGS.values()):
@@ -255,7 +263,7 @@ def from_bytes(blob: bytes) -> tuple[dict[str, Any], int]:
                 f"tensor {tensor.name}: shape {tensor.shape} is not {rows} x {columns}"
             )
         tensors.append(tensor)
-        if data_at != _NO_DATA:
+        if data_at != NO_DATA:
             count = tensor.words(array) * array
             words = np.frombuffer(parts["data"], dtype="<i2", count=count, offset=data_at)
             initial[index] = tensor.unpack(words.astype(np.int32).reshape(-1, array), array)
