@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from siligrad.isa import Geometry
 from siligrad.program import Program
+from siligrad_cli.baking import bake
 from siligrad_cli.hardware import needing_hardware
 from siligrad_cli.options import natural, positive
 
@@ -36,11 +37,19 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--seed", type=natural, default=1, metavar="S", help="of place and route (default 1)"
     )
-    parser.add_argument(
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
         "--program",
         type=Path,
         metavar="IMAGE",
         help="what siligrad compile wrote: build its target, and say how fast it runs",
+    )
+    images.add_argument(
+        "--bake",
+        type=Path,
+        metavar="IMAGE",
+        help="the same, and configure the memories with its program and weights: nothing must be "
+        "loaded",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="folder (default build/NAME)"
@@ -63,7 +72,8 @@ def _command(options: argparse.Namespace) -> int:
         from siligrad_hdl.boards import find_board  # noqa: PLC0415  optional
         from siligrad_hdl.flow import build  # noqa: PLC0415  optional
     board = find_board(options.board)
-    program = None if options.program is None else Program.load(options.program)
+    image = options.program or options.bake
+    program = None if image is None else Program.load(image)
     geometry = _geometry(board, program, options)
     built = build(
         board,
@@ -71,9 +81,10 @@ def _command(options: argparse.Namespace) -> int:
         board.clock(options.clock),
         options.output or Path("build") / board.name,
         seed=options.seed,
+        baked=bake(program, geometry) if program is not None and options.bake else None,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    print(_table(built, program))
+    print(_table(built, program, baked=options.bake is not None))
     return 0
 
 
@@ -89,7 +100,7 @@ def _geometry(board: Board, program: Program | None, options: argparse.Namespace
     )
 
 
-def _table(built: Built, program: Program | None) -> str:
+def _table(built: Built, program: Program | None, *, baked: bool) -> str:
     """Return what was built, in lines."""
     routed, geometry = built.routed, built.geometry
     rows = [
@@ -111,6 +122,8 @@ def _table(built: Built, program: Program | None) -> str:
             f"{program.name}: {built.gmacs * program.utilisation:.3f} GMAC/s, "  # noqa: ISC004
             f"{program.loop.steps / seconds:.0f} steps/s",
         ))
+    if baked:
+        rows.append(("baked", "program, words and shift registers; nothing must be loaded"))
     rows += [
         ("link", f"{built.baud} baud on {built.board.serial}"),
         ("seconds", ", ".join(f"{title} {t:.1f}" for title, t in built.seconds.items())),

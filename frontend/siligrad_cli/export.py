@@ -11,6 +11,7 @@ from siligrad.errors import SiligradError
 from siligrad.files import replacing
 from siligrad.isa import Geometry
 from siligrad.program import Program
+from siligrad_cli.baking import bake
 from siligrad_cli.hardware import needing_hardware
 from siligrad_cli.options import positive
 
@@ -42,8 +43,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--name", default="siligrad", metavar="MODULE", help="of the top module (default siligrad)"
     )
-    parser.add_argument(
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
         "--program", type=Path, metavar="IMAGE", help="build what this image was compiled for"
+    )
+    images.add_argument(
+        "--bake",
+        type=Path,
+        metavar="IMAGE",
+        help="the same, with its program and weights as the memories' initial contents",
     )
     default = Geometry()
     for name, unit in (_WIDTHS | _DEPTHS).items():
@@ -61,12 +69,15 @@ def _command(options: argparse.Namespace) -> int:
         raise ExportError(
             f"--name must be letters, digits and underscores, a letter first, not {options.name!r}"
         )
-    geometry = Geometry() if options.program is None else Program.load(options.program).geometry
+    image = options.program or options.bake
+    program = None if image is None else Program.load(image)
+    usual = Geometry() if program is None else program.geometry
     names = (*_WIDTHS, *_DEPTHS)
-    values = {name: getattr(options, name) or getattr(geometry, name) for name in names}
+    geometry = Geometry(**{name: getattr(options, name) or getattr(usual, name) for name in names})
+    baked = bake(program, geometry) if program is not None and options.bake else None
     with needing_hardware():
         module = import_module(f"siligrad_hdl.{_PORTS[options.port]}")
-        text = module.to_verilog(Geometry(**values), name=options.name)
+        text = module.to_verilog(geometry, name=options.name, baked=baked)
     try:
         with replacing(options.output) as beside:
             beside.write_text(text, encoding="utf-8")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from siligrad.baked import Baked
 from siligrad.errors import SiligradError
 from siligrad.files import replacing
 from siligrad.isa import Geometry
@@ -106,6 +107,7 @@ def build(
     folder: Path,
     *,
     seed: int = 1,
+    baked: Baked | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Built:
     """Build the bitstream of an accelerator for a board.
@@ -119,6 +121,8 @@ def build(
         if it is not there. A build that was made there before is taken up where it agrees.
     seed
         Where place and route begins: another one gives another placement and clock.
+    baked
+        What memories and registers are configured with; None for memories of zeros.
     say
         Is told, a line at a time, what is being done.
 
@@ -146,7 +150,8 @@ def build(
             stale.unlink(missing_ok=True)
         say(f"[1/{len(tools) + 1}] elaborate")
         begin = time.monotonic()
-        files, commands = _plan(board, geometry, clock, seed, platform)
+        top = BoardTop(board, geometry, clock, baked=baked)
+        files, commands = _plan(board, top, seed, platform)
         seconds = {"elaborate": time.monotonic() - begin}
         _write(work, files)
         key = hashlib.sha256()
@@ -187,11 +192,11 @@ def _platform(board: Board) -> Any:
 
 
 def _plan(
-    board: Board, geometry: Geometry, clock: ClockSetting, seed: int, platform: Any
+    board: Board, top: BoardTop, seed: int, platform: Any
 ) -> tuple[dict[str, bytes], list[list[str]]]:
     """Return the files that Amaranth writes, and the commands to run on them."""
     plan = platform.prepare(
-        BoardTop(board, geometry, clock),
+        top,
         _NAME,
         emit_src=False,  # or a line that moves would be another build
         debug_verilog=False,
@@ -200,7 +205,7 @@ def _plan(
         nextpnr_opts=[
             *("--report", _ROUTED),
             *("--seed", str(seed)),
-            *("--freq", f"{clock.mhz:g}"),
+            *("--freq", f"{top.clock.mhz:g}"),
             "--timing-allow-fail",
         ],
     )

@@ -7,6 +7,7 @@ from typing import Any
 from amaranth.hdl import ClockDomain, Elaboratable, Module
 from amaranth.lib import io, wiring
 
+from siligrad.baked import Baked
 from siligrad.isa import Geometry
 from siligrad_hdl.accelerator import Accelerator
 from siligrad_hdl.boards.board import Board
@@ -50,12 +51,17 @@ class BoardTop(Elaboratable):
         What to build.
     clock : :class:`~siligrad_hdl.boards.clock.ClockSetting`
         Its clock.
+    baked : :class:`siligrad.baked.Baked`
+        What memories and registers are configured with; None for memories of zeros.
     """
 
-    def __init__(self, board: Board, geometry: Geometry, clock: ClockSetting) -> None:
+    def __init__(
+        self, board: Board, geometry: Geometry, clock: ClockSetting, *, baked: Baked | None = None
+    ) -> None:
         self.board = board
         self.geometry = geometry
         self.clock = clock
+        self.baked = baked
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -64,7 +70,7 @@ class BoardTop(Elaboratable):
             m.submodules.clock = ClockGenerator(self.clock)
         bit = bit_cycles(self.clock.mhz * 1e6, baud_of(self.clock.mhz))
         m.submodules.link = link = SerialLink(bit_cycles=bit)
-        m.submodules.accelerator = accelerator = Accelerator(self.geometry)
+        m.submodules.accelerator = accelerator = Accelerator(self.geometry, baked=self.baked)
         wiring.connect(m, link.host, accelerator.host)
         uart = platform.request("uart", 0, dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
