@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from siligrad.isa import (
@@ -15,6 +15,7 @@ from siligrad.isa import (
     Memory,
     Product,
 )
+from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.lines import HEADER_0, HEADER_1, SEGMENT
 from siligrad_hdl.multiplexer import multiplexer
 
@@ -34,10 +35,8 @@ class PreparedSegment(data.StructLayout):
         From a tile to the next.
     terms : :class:`signed(17)`
         Number of terms, less two.
-    pads : :class:`signed(6)`
-        Number of cycles without a term, less two.
-    padded : :class:`1`
-        There are cycles without a term.
+    cycles : :class:`signed(18)`
+        Number of cycles, with a term or without, less three.
     a_column, b_column, ones, ones_shift
         Fields of the segment.
     partial : :class:`1`
@@ -55,8 +54,7 @@ class PreparedSegment(data.StructLayout):
             "a_k": address_bits,
             "b_k": address_bits,
             "terms": 17,
-            "pads": 6,
-            "padded": 1,
+            "cycles": 18,
             "a_column": 1,
             "b_column": 1,
             "ones": 1,
@@ -278,6 +276,7 @@ class Fetch(wiring.Component):
         l_first_of_tile = Signal()
         l_last_of_tile = Signal()
         l_last_tile = Signal()
+        l_alone = Signal()  # the only segment of its instruction
         with m.If(m_to_l):
             m.d.sync += [
                 l_index.eq(index),
@@ -285,6 +284,7 @@ class Fetch(wiring.Component):
                 l_first_column.eq(first_column),
                 l_partial.eq(row_left[-1]),
                 l_first_of_tile.eq(index == 0),
+                l_alone.eq((index == 0) & m_last_of_tile),
                 l_last_of_tile.eq(m_last_of_tile),
                 l_last_tile.eq(m_last_tile),
                 index.eq(index + 1),
@@ -359,27 +359,19 @@ class Fetch(wiring.Component):
         # is of the first tile, which begins at the base. What is prepared is written a cycle
         # later, which the next but one segment reads in time; an instruction with one segment
         # finds its own in p.
-        m.submodules.running = running = memory.Memory(shape=2 * bits, depth=SEGMENTS_MAX, init=[])
-        write_port = running.write_port()
-        read_port = running.read_port()
+        m.submodules.running = running = BlockMemory(shape=2 * bits, depth=SEGMENTS_MAX)
         was_loaded = Signal()
         p_index = Signal(range(SEGMENTS_MAX), reset_less=True)
         m.d.sync += was_loaded.eq(p_load)
         m.d.comb += [
-            read_port.en.eq(m_to_l),
-            read_port.addr.eq(index),
-            write_port.en.eq(was_loaded),
-            write_port.addr.eq(p_index),
-            write_port.data.eq(Cat(segment.a_tile, segment.b_tile)),
+            running.read_enable.eq(m_to_l),
+            running.read_address.eq(index),
+            running.write_enable.eq(was_loaded),
+            running.write_address.eq(p_index),
+            running.write_data.eq(Cat(segment.a_tile, segment.b_tile)),
         ]
-        a_before = Signal(bits, reset_less=True)
-        b_before = Signal(bits, reset_less=True)
-        alone = Signal()
-        m.d.comb += alone.eq(l_first_of_tile & l_last_of_tile)
-        m.d.sync += [
-            a_before.eq(Mux(alone, segment.a_tile, read_port.data[:bits])),
-            b_before.eq(Mux(alone, segment.b_tile, read_port.data[bits:])),
-        ]
+        a_before = Mux(l_alone, segment.a_tile, running.read_data[:bits])
+        b_before = Mux(l_alone, segment.b_tile, running.read_data[bits:])
 
         # The first row of tiles of A begins at the base in every column, and so moves in each.
         a_moved = Mux(line.a_moves, moved["a"], 0)
@@ -394,8 +386,7 @@ class Fetch(wiring.Component):
                 segment.a_k.eq(line.a_k),
                 segment.b_k.eq(line.b_k),
                 segment.terms.eq(line.k - 2),
-                segment.pads.eq(line.pad - 2),
-                segment.padded.eq(line.pad.any()),
+                segment.cycles.eq(line.k + (line.pad - 3)),
                 segment.a_column.eq(line.a_column),
                 segment.b_column.eq(line.b_column),
                 segment.ones.eq(line.ones),
@@ -406,21 +397,24 @@ class Fetch(wiring.Component):
                 segment.last.eq(l_last_of_tile & l_last_tile),
             ]
 
-        # Where the tiles of D and of the auxiliary operand are.
+        # Where the tiles of D and of the auxiliary operand are. How far it is from the one before
+        # is chosen on the way to l; from the base it is nothing.
+        l_first = Signal()
+        with m.If(m_to_l):
+            m.d.sync += l_first.eq(first_row & first_column)
         with m.If(p_load & l_first_of_tile):
-            m.d.sync += [
-                tile.first.eq(l_first_row & l_first_column),
-                tile.last.eq(l_last_tile),
-            ]
-            for name in ("d", "aux"):
-                row = Signal(bits, name=f"{name}_row", reset_less=True)  # of the first column
-                following = Signal(bits, name=f"{name}_following")
-                m.d.comb += following.eq(
-                    Mux(l_first_column, row, tile[name])
-                    + Mux(l_first_column, base[f"{name}_m"], base[f"{name}_p"])
-                )
-                with m.If(l_first_row & l_first_column):
-                    m.d.comb += following.eq(base[f"{name}_base"])
+            m.d.sync += [tile.first.eq(l_first), tile.last.eq(l_last_tile)]
+        for name in ("d", "aux"):
+            row = Signal(bits, name=f"{name}_row", reset_less=True)  # of the first column
+            further = Signal(bits, name=f"{name}_further", reset_less=True)
+            following = Signal(bits, name=f"{name}_following")
+            with m.If(m_to_l):
+                m.d.sync += further.eq(Mux(first_column, base[f"{name}_m"], base[f"{name}_p"]))
+                with m.If(first_row & first_column):
+                    m.d.sync += further.eq(0)
+            before = Mux(l_first_column, row, tile[name])
+            m.d.comb += following.eq(Mux(l_first, base[f"{name}_base"], before) + further)
+            with m.If(p_load & l_first_of_tile):
                 m.d.sync += tile[name].eq(following)
                 with m.If(l_first_column):
                     m.d.sync += row.eq(following)

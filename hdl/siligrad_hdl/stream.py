@@ -95,27 +95,28 @@ class Stream(wiring.Component):
         segment, header = self.segment, self.header
 
         active = Signal()
-        padding = Signal()  # the terms are over
+        issued = Signal()
+        free = Signal(init=1)  # this cycle is the last of a segment, or of none
+        cycles = Signal(18, reset_less=True)  # that are left, less three
         terms = Signal(17, reset_less=True)  # that are left, less two
-        pads = Signal(6, reset_less=True)  # likewise
-        padded = Signal(reset_less=True)
         last_of_tile = Signal(reset_less=True)
+        last_index = Signal(reset_less=True)  # the index is the last of a tile of A or B
         a_k = Signal(self.address_bits, reset_less=True)
         b_k = Signal(self.address_bits, reset_less=True)
         term = Signal(self.term.shape(), reset_less=True)
 
-        # A sign bit of a counter tells the last round. A waiting segment is not taken.
+        # A sign bit of a counter tells the last round, and of what is left of a segment the round
+        # before: so its end is a register, and next to nothing is between that and what is taken. A
+        # waiting segment is not taken.
         delay_left = Signal(17, init=-1)
-        ends = Signal()
         ready = Signal()
         waiting = ~delay_left[-1]
         m.d.comb += [
-            ends.eq(active & Mux(padding, pads[-1], terms[-1] & ~padded)),
-            ready.eq(self.valid & (~active | ends)),
+            ready.eq(self.valid & free),
             self.take.eq(ready & ~waiting),
-            self.issued.eq(active & ~padding),
+            self.issued.eq(issued),
             self.term.eq(term),
-            self.last.eq(ends & last_of_tile),
+            self.last.eq(active & free & last_of_tile),
         ]
         with m.If(self.delay_load):
             m.d.sync += delay_left.eq(self.delay)
@@ -125,11 +126,12 @@ class Stream(wiring.Component):
         with m.If(self.take):
             m.d.sync += [
                 active.eq(1),
-                padding.eq(0),
+                issued.eq(1),
+                free.eq(0),
+                cycles.eq(segment.cycles),
                 terms.eq(segment.terms),
-                pads.eq(segment.pads),
-                padded.eq(segment.padded),
                 last_of_tile.eq(segment.last_of_tile),
+                last_index.eq(0),
                 a_k.eq(segment.a_k),
                 b_k.eq(segment.b_k),
                 term.a_tile.eq(segment.a_tile),
@@ -144,13 +146,15 @@ class Stream(wiring.Component):
                 term.rows.eq(Mux(segment.partial, header.rows_last, n)),
             ]
         with m.Else():
-            with m.If(ends):
-                m.d.sync += active.eq(0)
-            with m.If(padding):
-                m.d.sync += pads.eq(pads - 1)
-            with m.Else():
-                m.d.sync += [terms.eq(terms - 1), padding.eq(active & terms[-1])]
-            with m.If(term.index == n - 1):
+            m.d.sync += [
+                active.eq(active & ~free),
+                issued.eq(issued & ~terms[-1]),
+                free.eq(free | cycles[-1]),
+                cycles.eq(cycles - 1),
+                terms.eq(terms - 1),
+                last_index.eq(term.index == n - 2),
+            ]
+            with m.If(last_index):
                 m.d.sync += [
                     term.index.eq(0),
                     term.a_tile.eq(term.a_tile + a_k),

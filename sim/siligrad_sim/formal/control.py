@@ -116,7 +116,7 @@ _OPTIONAL = {
 _MEMORIES: Mapping[Kind, Sequence[str]] = {
     Kind.CONTROL: (
         "program.word_#.memory",
-        "sequencer.fetch.running",
+        "sequencer.fetch.running.memory",
         "sequencer.aux.tiles",
         "sequencer.epilogue.tiles",
         "sequencer.write.tiles",

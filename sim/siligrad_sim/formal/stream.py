@@ -26,7 +26,7 @@ _BITS = 18
 """Bits of the counters, which hold at most 65535 + 31."""
 
 _ADDRESS_BITS = 4
-_REGISTERS = ("active", "padding", "terms", "pads", "padded", "delay_left", "last_of_tile")
+_REGISTERS = ("active", "issued", "free", "cycles", "terms", "delay_left", "last_of_tile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def _low(value: z3.BitVecRef, bits: int) -> z3.BitVecRef:
 
 
 def _invariant(stream: Unrolled, cycle: int, ghost: _Ghost) -> z3.BoolRef:
-    active, padding, terms, pads, padded, delay_left = (
+    active, issued, free, cycles, terms, delay_left = (
         stream.net(name, cycle) for name in _REGISTERS[:-1]
     )
     pad = ghost.cycles - ghost.terms
@@ -62,10 +62,10 @@ def _invariant(stream: Unrolled, cycle: int, ghost: _Ghost) -> z3.BoolRef:
         z3.ULE(pad, 31),
         z3.ULE(ghost.wait, 65535),
         active == (ghost.cycles != 0),
-        z3.Implies(active, padding == (ghost.terms == 0)),
-        z3.Implies(z3.And(active, z3.Not(padding)), terms == _low(ghost.terms - 2, 17)),
-        z3.Implies(z3.And(active, z3.Not(padding)), padded == (pad != 0)),
-        z3.Implies(z3.And(active, pad != 0), pads == _low(pad - 2, 6)),
+        issued == (ghost.terms != 0),
+        free == z3.ULE(ghost.cycles, 1),
+        z3.Implies(issued, terms == _low(ghost.terms - 2, 17)),
+        z3.Implies(active, cycles == ghost.cycles - 3),
         delay_left == _low(ghost.wait - 1, 17),
     )
 
@@ -99,11 +99,11 @@ def check_stream(rtlil_text: str | None = None) -> Verdict:
     ghost = _Ghost(*(z3.BitVec(name, _BITS) for name in ("cycles", "terms_left", "wait")))
     prepared = z3.And(
         field("terms") == _low(wide_k - 2, 17),
-        field("pads") == _low(wide_pad - 2, 6),
-        (field("padded") == 1) == (pad != 0),
+        field("cycles") == wide_k + wide_pad - 3,
         stream.net("delay", 0) == _low(wide_delay - 1, 17),
     )
-    premises = [*stream.formulas, prepared, k != 0, _invariant(stream, 0, ghost)]
+    premises = [*stream.formulas, prepared, k != 0, z3.UGE(wide_k + wide_pad, 2)]
+    premises.append(_invariant(stream, 0, ghost))
     take, valid = stream.net("take", 0), stream.net("valid", 0)
     could = z3.And(valid, z3.ULE(ghost.cycles, 1))
     following = _Ghost(
@@ -152,8 +152,9 @@ SEGMENT_CYCLES = Proof(
     scope=(
         "a segment of k terms and pad issues them in k cycles one after the other and is followed "
         "by the next, or its tile ends, after exactly k + pad, for every k from 1 to 65535, pad "
-        "from 0 to 31 and delay from 0 to 65535, in runs of any length; by induction over cycles, "
-        "by SMT on the netlist of the stage, given prepared segments as fetch documents them"
+        "from 0 to 31 that are two cycles or more, and delay from 0 to 65535, in runs of any length; "
+        "by induction over cycles, by SMT on the netlist of the stage, given prepared segments as "
+        "fetch documents them"
     ),
     check=lambda array: check_stream(),
     controls={"terms are counted two at a time": _counts_by_two},
