@@ -152,9 +152,9 @@ SEGMENT_CYCLES = Proof(
     scope=(
         "a segment of k terms and pad issues them in k cycles one after the other and is followed "
         "by the next, or its tile ends, after exactly k + pad, for every k from 1 to 65535, pad "
-        "from 0 to 31 that are two cycles or more, and delay from 0 to 65535, in runs of any length; "
-        "by induction over cycles, by SMT on the netlist of the stage, given prepared segments as "
-        "fetch documents them"
+        "from 0 to 31 that are two cycles or more, and delay from 0 to 65535, in runs of any "
+        "length; by induction over cycles, by SMT on the netlist of the stage, given prepared "
+        "segments as fetch documents them"
     ),
     check=lambda array: check_stream(),
     controls={"terms are counted two at a time": _counts_by_two},
