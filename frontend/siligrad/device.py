@@ -156,6 +156,11 @@ class Device(ABC):
         """Return the memories that the device was configured with for `program`, and still has."""
         return Held(0)
 
+    @property
+    def locked(self) -> bool:
+        """Whether program and W can be neither written nor read, but for what was built in."""
+        return False
+
     def close(self) -> None:  # noqa: B027  a hook: most devices hold nothing
         """Give back what the device holds; it cannot be used afterwards."""
 

@@ -16,6 +16,7 @@ from siligrad.registers import (
     OVERRUN_CYCLES,
     VERSION,
     WORDS_PER_LINE,
+    Build,
     Held,
     Region,
     Register,
@@ -48,6 +49,7 @@ class HostDevice(Device):
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)
         self._unusable: str | None = None  # the reason
+        self._locked = False
 
     # What a subclass implements.
 
@@ -138,6 +140,11 @@ class HostDevice(Device):
                 f"{self.name}: the accelerator is another than expected: it has "
                 f"{', '.join(different)}"
             )
+        self._locked = bool(self.read_register(Register.BUILD) & Build.LOCKED)
+
+    @property
+    def locked(self) -> bool:
+        return self._locked
 
     def held(self, program: Program) -> Held:
         self._check_usable()
@@ -149,6 +156,7 @@ class HostDevice(Device):
 
     def write_lines(self, lines: Sequence[int]) -> None:
         self._check_usable()
+        self._check_unlocked("program")
         if len(lines) > self.geometry.program_depth:
             raise DeviceError(
                 f"{self.name}: the program takes {len(lines)} lines, the program memory has "
@@ -162,6 +170,7 @@ class HostDevice(Device):
     def read_lines(self, count: int) -> list[int]:
         """Read the first `count` lines of the program memory."""
         self._check_usable()
+        self._check_unlocked("program")
         words = self.read_block(program_address(0), count * WORDS_PER_LINE)
         return [
             sum(word << 32 * index for index, word in enumerate(line))
@@ -266,7 +275,16 @@ class HostDevice(Device):
         if self._unusable is not None:
             raise DeviceError(f"{self._unusable}; open the device anew")
 
+    def _check_unlocked(self, what: str) -> None:
+        if self._locked:
+            raise DeviceError(
+                f"{self.name}: the accelerator is locked: its {what} can be neither read nor "
+                "written; it runs the image that it was built with, and no other"
+            )
+
     def _check_range(self, memory: Memory, address: int, count: int) -> None:
+        if memory == Memory.W:
+            self._check_unlocked("W")
         depth = self.geometry.depth(memory)
         if count < 0 or not 0 <= address <= depth - count:
             raise DeviceError(

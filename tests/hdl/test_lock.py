@@ -5,9 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+import siligrad as sg
+from siligrad import nn
+from siligrad.device import DeviceError
+from siligrad.host import HostDevice
 from siligrad.isa import Geometry, Memory
 from siligrad.registers import (
     HOST_ADDRESS_BITS,
@@ -18,7 +23,10 @@ from siligrad.registers import (
     element_address,
     program_address,
 )
+from siligrad_hdl.accelerator import Accelerator
 from siligrad_hdl.host import HostInterface
+from siligrad_sim.pysim import PysimDevice
+from siligrad_sim.reference import ReferenceDevice
 
 GEOMETRY = Geometry(
     array=3,
@@ -226,3 +234,77 @@ def test_a_write_outside_every_window_has_no_effect(locked: bool) -> None:
         assert kinds == ({"word", "lfsr"} if locked else {"word", "lfsr", "line"})
 
     simulate(locked, bench)
+
+
+# The whole accelerator, configured with a network
+
+
+@pytest.fixture(scope="module")
+def network() -> sg.Program:
+    rng = np.random.default_rng(0)
+    params, x = nn.perceptron(rng, [3, 4, 2]), rng.random((2, 3))
+    target = sg.Target(array=2, x_depth=32, w_depth=32, e_depth=16, program_depth=16)
+    return sg.compile(nn.predict, params, x, target=target, resident=0)
+
+
+class Board(PysimDevice):
+    """A simulation that is reached through the host port alone, like a board."""
+
+    held = HostDevice.held
+    write_words = HostDevice.write_words
+    read_words = HostDevice.read_words
+
+
+def configured(program: sg.Program, *, locked: bool) -> Board:
+    accelerator = Accelerator(program.geometry, baked=program.baked(), locked=locked)
+    return Board(program.geometry, accelerator=accelerator)
+
+
+def test_a_locked_network_classifies_like_an_open_one(network: sg.Program) -> None:
+    reference = ReferenceDevice(network.geometry)
+    device = configured(network, locked=True)
+    assert device.locked
+    assert not reference.locked
+    reference.load(network)
+    device.load(network)  # nothing but the states of stochastic rounding is written
+    rng = np.random.default_rng(1)
+    for _ in range(2):
+        x = rng.random((2, 3))
+        assert device.run(x) == reference.run(x)
+        np.testing.assert_array_equal(device.read()[0], reference.read()[0])
+    assert device.read()[0].any()
+
+
+def test_a_locked_network_is_not_read_over_the_port(network: sg.Program) -> None:
+    words = {}
+    for locked in (False, True):
+        device = configured(network, locked=locked)
+        device.write_words(Memory.X, 0, np.ones((2, 2), np.int32))
+        # Past the library, which asks for none of this itself.
+        words[locked] = [
+            device.read_block(region.base, count)
+            for region, count in ((Region.PROGRAM, 64), (Region.W, 64), (Region.X, 64))
+        ]
+    for item in words[False]:
+        assert item.any()
+    program, weights, inputs = words[True]
+    assert not program.any()
+    assert not weights.any()
+    np.testing.assert_array_equal(inputs, words[False][2])
+
+
+def test_what_a_lock_forbids_is_said_in_a_sentence(network: sg.Program) -> None:
+    device = configured(network, locked=True)
+    rng = np.random.default_rng(2)
+    params, x = nn.perceptron(rng, [3, 4, 2]), rng.random((2, 3))
+    target = sg.Target(array=2, x_depth=32, w_depth=32, e_depth=16, program_depth=16)
+    other = sg.compile(nn.predict, params, x, target=target, resident=0)
+    said = "pysim: the accelerator is locked: its {} can be neither read nor written; it runs the"
+    with pytest.raises(DeviceError, match=said.format("program")):
+        device.load(other)
+    with pytest.raises(DeviceError, match=said.format("program")):
+        device.read_lines(1)
+    with pytest.raises(DeviceError, match=said.format("W")):
+        device.dump()
+    with pytest.raises(DeviceError, match=said.format("W")):
+        device.write_words(Memory.W, 0, np.zeros((1, 2), np.int32))
