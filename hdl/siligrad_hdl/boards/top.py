@@ -53,15 +53,24 @@ class BoardTop(Elaboratable):
         Its clock.
     baked : :class:`siligrad.baked.Baked`
         What memories and registers are configured with; None for memories of zeros.
+    locked : :class:`bool`
+        Keep the host from the program and from W.
     """
 
     def __init__(
-        self, board: Board, geometry: Geometry, clock: ClockSetting, *, baked: Baked | None = None
+        self,
+        board: Board,
+        geometry: Geometry,
+        clock: ClockSetting,
+        *,
+        baked: Baked | None = None,
+        locked: bool = False,
     ) -> None:
         self.board = board
         self.geometry = geometry
         self.clock = clock
         self.baked = baked
+        self.locked = locked
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -70,7 +79,9 @@ class BoardTop(Elaboratable):
             m.submodules.clock = ClockGenerator(self.clock)
         bit = bit_cycles(self.clock.mhz * 1e6, baud_of(self.clock.mhz))
         m.submodules.link = link = SerialLink(bit_cycles=bit)
-        m.submodules.accelerator = accelerator = Accelerator(self.geometry, baked=self.baked)
+        m.submodules.accelerator = accelerator = Accelerator(
+            self.geometry, baked=self.baked, locked=self.locked
+        )
         wiring.connect(m, link.host, accelerator.host)
         uart = platform.request("uart", 0, dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from siligrad_hdl.vendor.technology import (
     ECP5,
+    GOWIN,
     ICE40,
     ICE40_ULTRA_PLUS,
+    NEXUS,
     Technology,
     technology_of,
 )
 
-__all__ = ["ECP5", "ICE40", "ICE40_ULTRA_PLUS", "Technology", "technology_of"]
+__all__ = [
+    "ECP5",
+    "GOWIN",
+    "ICE40",
+    "ICE40_ULTRA_PLUS",
+    "NEXUS",
+    "Technology",
+    "technology_of",
+]

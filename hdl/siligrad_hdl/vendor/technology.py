@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.vendor import LatticePlatform, SiliconBluePlatform
+from amaranth.vendor import GowinPlatform, LatticePlatform, SiliconBluePlatform
 
-from siligrad_hdl.vendor import ecp5, ice40
+from siligrad_hdl.vendor import ecp5, gowin, ice40, nexus
 
 __all__ = [
     "ECP5",
+    "GOWIN",
     "ICE40",
     "ICE40_ULTRA_PLUS",
+    "NEXUS",
     "Technology",
     "technology_of",
 ]
@@ -40,7 +42,7 @@ class Technology:
     small_blocks
         Blocks that synthesis takes for the small memories of sequencer and link together.
     tools
-        Programs of a build, as Amaranth calls them.
+        Programs of a build, by their names in :mod:`siligrad_hdl.boards.tools`.
     """
 
     name: str
@@ -78,9 +80,29 @@ ECP5 = Technology(
     multiplier=ecp5.Mult18Multiplier,
     multipliers=lambda operand_bits: 1,
     block_memory=ecp5.Dp16Memory,
-    blocks=ecp5.dp16_blocks,
+    blocks=ecp5.Dp16Memory.blocks,
     small_blocks=3,
     tools=("yosys", "nextpnr-ecp5", "ecppack"),
+)
+
+NEXUS = Technology(
+    name="Nexus",
+    multiplier=nexus.NexusMultiplier,
+    multipliers=lambda operand_bits: 1,
+    block_memory=nexus.PdpMemory,
+    blocks=nexus.PdpMemory.blocks,
+    small_blocks=3,
+    tools=("yosys", "nextpnr-nexus", "prjoxide"),
+)
+
+GOWIN = Technology(
+    name="Gowin",
+    multiplier=gowin.GowinMultiplier,
+    multipliers=lambda operand_bits: 1,
+    block_memory=gowin.SdpMemory,
+    blocks=gowin.SdpMemory.blocks,
+    small_blocks=3,
+    tools=("yosys", "nextpnr-himbaechel", "gowin_pack"),
 )
 
 
@@ -91,6 +113,6 @@ def technology_of(platform: object) -> Technology | None:
     """
     if isinstance(platform, SiliconBluePlatform):
         return ICE40_ULTRA_PLUS if platform.device.startswith("iCE40UP") else ICE40
-    if isinstance(platform, LatticePlatform) and platform.family == "ecp5":
-        return ECP5
-    return None
+    if isinstance(platform, LatticePlatform):
+        return {"ecp5": ECP5, "nexus": NEXUS}.get(platform.family)
+    return GOWIN if isinstance(platform, GowinPlatform) else None
