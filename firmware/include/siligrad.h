@@ -168,24 +168,34 @@ struct siligrad {
     uint32_t steps;     /* times that a run executes them */
     uint32_t stride[3]; /* words by which tensors that move do so in X, W, E with each step */
     uint64_t cycles;    /* of a run; exact */
+
+    /* The driver's own. */
+    uint32_t bank_bits; /* of a word's offset in a memory, that choose its bank */
+    int32_t error;      /* the first of this call */
 };
 
 /* An image on its way in, from siligrad_load_begin to siligrad_load_end; nothing in it is for the caller. */
 struct siligrad_loader {
     struct siligrad *device;
     char *names;
-    uint64_t cycles;
     uint32_t tensor_room, name_room;
     uint32_t mode;
-    uint32_t position, size;         /* bytes so far; bytes in all, 0 while unknown */
-    uint32_t crc, crc_wanted;        /* of what came so far; of the whole, as the header has it */
-    uint32_t offset[5], length[5];   /* of the sections */
-    uint32_t section, held;          /* the section being read; bytes in `bytes` */
-    uint32_t entry;                  /* lines left of an instruction, in the program; tensor that data is for */
-    uint32_t word, words;            /* of that tensor: next, and all of them */
-    uint32_t words_left;             /* of data, for all tensors that have some */
-    int32_t error;                   /* the first, returned ever after */
-    uint8_t bytes[96];               /* of what is longer than a byte and has not come whole */
+    uint32_t position;            /* bytes that came */
+    uint32_t size;                /* bytes of the image, from the header on */
+    uint32_t crc, crc_expected;   /* of what came; of the whole image, from the header on */
+    uint32_t end[5];              /* of each section */
+    uint32_t begin[5];            /* of each section */
+    uint32_t section;             /* the one that is coming */
+    uint32_t held;                /* of `bytes`, that came */
+    uint32_t words;               /* of the program, that came */
+    uint32_t lines_left;          /* of an instruction */
+    uint32_t first, final;        /* whether this line is an instruction's first, and that the last one */
+    uint32_t data_bytes;          /* of the tensors that came */
+    uint32_t tensor;              /* whose data is coming; the number of those that are done */
+    uint32_t address, bank;       /* of its next word */
+    uint32_t address_end;         /* where its words end */
+    int32_t error;                /* the first; returned by every call from then on */
+    uint8_t bytes[96];            /* the beginning of what has not come whole */
 };
 
 /* What a load does. */

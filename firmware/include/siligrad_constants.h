@@ -1,4 +1,4 @@
-/* The constants of docs/spec that the driver needs; offsets of registers and regions in bytes.
+/* Constants of docs/spec that the driver needs; places of registers are in bytes.
  * Written by `python -m siligrad_host.header FILE` from the library: do not edit. */
 
 #ifndef SILIGRAD_CONSTANTS_H
@@ -45,7 +45,10 @@
 
 /* Sizes that exist: siligrad.isa */
 #define SILIGRAD_ARRAY_MIN 2u
-#define SILIGRAD_ADDRESS_BITS 16u
+#define SILIGRAD_WORD_BITS_MIN 4u
+#define SILIGRAD_WORD_BITS_MAX 16u
+#define SILIGRAD_DEPTH_MAX 0x10000u
+#define SILIGRAD_PROGRAM_DEPTH_MAX 0x4000u
 #define SILIGRAD_LINE_WORDS 4u
 
 /* Lines of the program: siligrad.isa */

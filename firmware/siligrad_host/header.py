@@ -63,7 +63,7 @@ _RECORD_FIELDS = (
 def constants_header() -> str:
     """Return the text of the C header."""
     lines = [
-        "/* The constants of docs/spec that the driver needs; offsets of registers and regions in bytes.",
+        "/* Constants of docs/spec that the driver needs; places of registers are in bytes.",
         " * Written by `python -m siligrad_host.header FILE` from the library: do not edit. */",
         "",
         "#ifndef SILIGRAD_CONSTANTS_H",
@@ -101,7 +101,10 @@ def _registers() -> Iterator[tuple[str, str]]:
 
 def _geometry() -> Iterator[tuple[str, str]]:
     yield "array_min", _unsigned(isa.ARRAY_SIZES.start)
-    yield "address_bits", _unsigned(isa.ADDRESS_BITS)
+    yield "word_bits_min", _unsigned(isa.WORD_BITS.start)
+    yield "word_bits_max", _unsigned(isa.WORD_BITS.stop - 1)
+    yield "depth_max", _unsigned(1 << isa.ADDRESS_BITS)
+    yield "program_depth_max", _unsigned(isa.PROGRAM_LINES.stop - 1)
     yield "line_words", _unsigned(registers.WORDS_PER_LINE)
 
 

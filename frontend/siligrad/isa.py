@@ -35,6 +35,7 @@ __all__ = [
     "Loop",
     "Memory",
     "ONE_STEP",
+    "PROGRAM_LINES",
     "Product",
     "Rounding",
     "SEGMENTS_MAX",
@@ -44,6 +45,7 @@ __all__ = [
     "STEPS_MAX",
     "Segment",
     "Timing",
+    "WORD_BITS",
     "decode_program",
     "encode_program",
 ]
@@ -53,6 +55,12 @@ ARRAY_SIZES = range(2, 17)
 
 ADDRESS_BITS = 16
 """Bits of a word address inside one bank."""
+
+WORD_BITS = range(4, 17)
+"""Widths of a word of X, W and E that exist."""
+
+PROGRAM_LINES = range(4, (1 << 14) + 1)
+"""Depths of a program memory that exist."""
 
 LINE_BITS = 128
 """Bits of one line of the program memory."""
@@ -178,8 +186,11 @@ class Geometry:
                 f"array must be from {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1}, "
                 f"not {self.array}"
             )
-        if not 4 <= self.word_bits <= 16:
-            raise EncodingError(f"word_bits must be from 4 to 16, not {self.word_bits}")
+        if self.word_bits not in WORD_BITS:
+            raise EncodingError(
+                f"word_bits must be from {WORD_BITS.start} to {WORD_BITS.stop - 1}, "
+                f"not {self.word_bits}"
+            )
         if not 4 <= self.operand_bits <= self.word_bits:
             raise EncodingError(
                 f"operand_bits must be from 4 to word_bits ({self.word_bits}), "
@@ -200,9 +211,10 @@ class Geometry:
                     f"{name} must be from {self.array} (one tile) to {1 << ADDRESS_BITS}, "
                     f"not {depth}"
                 )
-        if not 4 <= self.program_depth <= 1 << 14:
+        if self.program_depth not in PROGRAM_LINES:
             raise EncodingError(
-                f"program_depth must be from 4 to {1 << 14} lines, not {self.program_depth}"
+                f"program_depth must be from {PROGRAM_LINES.start} to {PROGRAM_LINES.stop - 1} "
+                f"lines, not {self.program_depth}"
             )
 
     def depth(self, memory: Memory) -> int:
