@@ -81,7 +81,7 @@ class IcarusDevice(RtlDevice):
 
     def _open(self, waveform: Path | None) -> None:
         """Begin a simulation, which may record in the file `waveform`."""
-        model = _build(self._verilog, self.geometry.array)
+        model = _build(self._verilog, self.geometry.array, self._banks())
         # Without -n an interrupt would make the simulator ask what to do.
         command = [str(find_icarus().with_name("vvp")), "-n", str(model)]
         if waveform is not None:
@@ -100,6 +100,18 @@ class IcarusDevice(RtlDevice):
             raise DeviceError(f"{self.name}: vvp cannot be run: {error.strerror}") from error
         self._end = weakref.finalize(self, _end, self._process)
         self._elapsed = self._unrecorded = 0
+
+    def _banks(self) -> str:
+        """Return the cases of the harness' task ``access``: one for each bank of X, W and E."""
+        cases = []
+        for memory in Memory:
+            for bank in range(self.geometry.array):
+                words = f"device.memory_{memory.name.lower()}.bank_{bank}.memory[at]"
+                cases.append(
+                    f"{{2'd{int(memory)}, 8'd{bank}}}: if (writes) {words} = word; "
+                    f"else word = $signed({words});"
+                )
+        return "\n".join([*cases, ""])
 
     def close(self) -> None:
         try:
@@ -227,14 +239,14 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def _build(verilog: str, array: int) -> Path:
+def _build(verilog: str, array: int, banks: str) -> Path:
     """Compile `verilog` with its harness and return the program for ``vvp``, cached."""
     icarus = find_icarus()
     harness = (HARNESS / "icarus.v").read_text(encoding="utf-8")
 
     def build(folder: Path) -> None:
         (folder / "accelerator.v").write_text(verilog, encoding="utf-8")
-        (folder / "banks.vh").write_text(_banks(array), encoding="utf-8")
+        (folder / "banks.vh").write_text(banks, encoding="utf-8")
         (folder / "harness.v").write_text(harness, encoding="utf-8")
         command = [str(icarus), "-g2012", "-s", "harness", f"-DBANKS={array}"]
         command += ["-o", "accelerator.vvp", "harness.v", "accelerator.v"]
@@ -243,18 +255,5 @@ def _build(verilog: str, array: int) -> Path:
             if path.name != "accelerator.vvp":
                 path.unlink()
 
-    key = ["icarus", verilog, harness, _banks(array), first_line([str(icarus), "-V"])]
+    key = ["icarus", verilog, harness, banks, first_line([str(icarus), "-V"])]
     return cached_build(key, build) / "accelerator.vvp"
-
-
-def _banks(array: int) -> str:
-    """Write the cases of the harness' task ``access``: one for each bank of X, W and E."""
-    cases = []
-    for memory in Memory:
-        for bank in range(array):
-            words = f"device.memory_{memory.name.lower()}.bank_{bank}.memory[at]"
-            cases.append(
-                f"{{2'd{int(memory)}, 8'd{bank}}}: if (writes) {words} = word; "
-                f"else word = $signed({words});"
-            )
-    return "\n".join([*cases, ""])
