@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import fields
 
 from siligrad.baked import Baked
@@ -9,11 +10,36 @@ from siligrad.errors import SiligradError
 from siligrad.isa import Geometry
 from siligrad.program import Program
 
-__all__ = ["BakeError", "bake"]
+__all__ = ["BakeError", "add_lock", "bake", "check_lock"]
 
 
 class BakeError(SiligradError):
     """A program cannot be baked into what is asked for."""
+
+
+def add_lock(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--lock`` to a command that has ``--bake``."""
+    parser.add_argument(
+        "--lock",
+        action="store_true",
+        help="with --bake: the host can neither read nor write the program and W; "
+        "docs/security.md says what that does not protect against",
+    )
+
+
+def check_lock(options: argparse.Namespace) -> None:
+    """Check the options of a command.
+
+    Raises
+    ------
+    BakeError
+        If what is locked would be nothing.
+    """
+    if options.lock and options.bake is None:
+        raise BakeError(
+            "--lock keeps the host from the program and the weights that --bake puts in; without "
+            "--bake IMAGE there are none, and a host could never load any"
+        )
 
 
 def bake(program: Program, geometry: Geometry) -> Baked:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from siligrad.isa import Geometry
 from siligrad.program import Program
-from siligrad_cli.baking import bake
+from siligrad_cli.baking import add_lock, bake, check_lock
 from siligrad_cli.hardware import needing_hardware
 from siligrad_cli.options import natural, positive
 
@@ -51,6 +51,7 @@ def add_parser(commands: Any) -> None:
         help="the same, and configure the memories with its program and weights: nothing must be "
         "loaded",
     )
+    add_lock(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="folder (default build/NAME)"
     )
@@ -68,6 +69,7 @@ def _mhz(text: str) -> float:
 
 
 def _command(options: argparse.Namespace) -> int:
+    check_lock(options)
     with needing_hardware():
         from siligrad_hdl.boards import find_board  # noqa: PLC0415  optional
         from siligrad_hdl.flow import build  # noqa: PLC0415  optional
@@ -82,9 +84,10 @@ def _command(options: argparse.Namespace) -> int:
         options.output or Path("build") / board.name,
         seed=options.seed,
         baked=bake(program, geometry) if program is not None and options.bake else None,
+        locked=options.lock,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    print(_table(built, program, baked=options.bake is not None))
+    print(_table(built, program, baked=options.bake is not None, locked=options.lock))
     return 0
 
 
@@ -100,7 +103,7 @@ def _geometry(board: Board, program: Program | None, options: argparse.Namespace
     )
 
 
-def _table(built: Built, program: Program | None, *, baked: bool) -> str:
+def _table(built: Built, program: Program | None, *, baked: bool, locked: bool) -> str:
     """Return what was built, in lines."""
     routed, geometry = built.routed, built.geometry
     rows = [
@@ -124,6 +127,8 @@ def _table(built: Built, program: Program | None, *, baked: bool) -> str:
         ))
     if baked:
         rows.append(("baked", "program, words and shift registers; nothing must be loaded"))
+    if locked:
+        rows.append(("locked", "the host can neither read nor write program and W"))
     rows += [
         ("link", f"{built.baud} baud on {built.board.serial}"),
         ("seconds", ", ".join(f"{title} {t:.1f}" for title, t in built.seconds.items())),

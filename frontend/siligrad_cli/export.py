@@ -11,7 +11,7 @@ from siligrad.errors import SiligradError
 from siligrad.files import replacing
 from siligrad.isa import Geometry
 from siligrad.program import Program
-from siligrad_cli.baking import bake
+from siligrad_cli.baking import add_lock, bake, check_lock
 from siligrad_cli.hardware import needing_hardware
 from siligrad_cli.options import positive
 
@@ -53,6 +53,7 @@ def add_parser(commands: Any) -> None:
         metavar="IMAGE",
         help="the same, with its program and weights as the memories' initial contents",
     )
+    add_lock(parser)
     default = Geometry()
     for name, unit in (_WIDTHS | _DEPTHS).items():
         parser.add_argument(
@@ -65,6 +66,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _command(options: argparse.Namespace) -> int:
+    check_lock(options)
     if not (options.name.isascii() and options.name.isidentifier()):
         raise ExportError(
             f"--name must be letters, digits and underscores, a letter first, not {options.name!r}"
@@ -77,7 +79,7 @@ def _command(options: argparse.Namespace) -> int:
     baked = bake(program, geometry) if program is not None and options.bake else None
     with needing_hardware():
         module = import_module(f"siligrad_hdl.{_PORTS[options.port]}")
-        text = module.to_verilog(geometry, name=options.name, baked=baked)
+        text = module.to_verilog(geometry, name=options.name, baked=baked, locked=options.lock)
     try:
         with replacing(options.output) as beside:
             beside.write_text(text, encoding="utf-8")

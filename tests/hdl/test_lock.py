@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ from siligrad.registers import (
     element_address,
     program_address,
 )
-from siligrad_hdl.accelerator import Accelerator
+from siligrad_cli.main import main
+from siligrad_hdl import flow
+from siligrad_hdl.accelerator import Accelerator, to_verilog
+from siligrad_hdl.flow import BuildError
 from siligrad_hdl.host import HostInterface
 from siligrad_sim.pysim import PysimDevice
 from siligrad_sim.reference import ReferenceDevice
@@ -308,3 +312,48 @@ def test_what_a_lock_forbids_is_said_in_a_sentence(network: sg.Program) -> None:
         device.dump()
     with pytest.raises(DeviceError, match=said.format("W")):
         device.write_words(Memory.W, 0, np.zeros((1, 2), np.int32))
+
+
+# The commands
+
+
+def test_a_locked_network_is_exported(network: sg.Program, tmp_path: Path) -> None:
+    image = tmp_path / "net.sgp"
+    network.save(image)
+    written = {}
+    for options in ([], ["--lock"]):
+        file = tmp_path / f"{len(options)}.v"
+        command = ["export", "--port", "host", "--bake", str(image), "-o", str(file), *options]
+        assert main(command) == 0
+        written[bool(options)] = file.read_text(encoding="utf-8")
+    assert written[True] == to_verilog(network.geometry, baked=network.baked(), locked=True)
+    assert written[False] == to_verilog(network.geometry, baked=network.baked())
+    assert written[True] != written[False]
+
+
+def test_siligrad_build_hands_the_lock_on(
+    network: sg.Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "net.sgp"
+    network.save(image)
+    asked = []
+
+    def build(*_: object, **options: object) -> None:
+        asked.append(options["locked"])
+        raise BuildError("enough")
+
+    monkeypatch.setattr(flow, "build", build)
+    command = ["build", "--board", "icebreaker", "--bake", str(image), "-o", str(tmp_path)]
+    assert main(command) == main([*command, "--lock"]) == 1
+    assert asked == [False, True]
+
+
+@pytest.mark.parametrize("command", [["build", "--board", "icebreaker"], ["export"]])
+def test_nothing_is_locked_that_nobody_put_in(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--lock", "-o", str(tmp_path / "x")]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "without --bake IMAGE there are none" in message
+    assert not list(tmp_path.iterdir())
