@@ -36,7 +36,7 @@ __all__ = ["COLLISIONS", "BuildError", "Built", "build"]
 
 _NAME = "top"
 _TITLES = {"yosys": "synthesise", "nextpnr": "place and route"}
-_NETLIST, _ROUTED = f"{_NAME}.json", "routed.json"
+_ROUTED = "routed.json"
 _BITSTREAMS = (".bin", ".bit", ".fs")
 
 COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
@@ -167,7 +167,7 @@ def build(
             step = _Step(number, len(commands) + 1, command, tool, key.hexdigest())
             seconds[step.title] = step.run(work, say)
             if (work / _ROUTED).is_file() and routed is None and step.routes:
-                routed = read_report(work / _ROUTED, work / _NETLIST)
+                routed = read_report(work / _ROUTED, work / step.netlist)
                 _check_clock(routed, clock)
         assert routed is not None, "no command of the platform places and routes"
         made = next(path for path in work.iterdir() if path.suffix in _BITSTREAMS)
@@ -213,10 +213,9 @@ def _plan(
         ],
     )
     # Without what only prepares a bitstream for a programmer, such as dfu-suffix.
+    written = json.loads(plan.files[f"build_{_NAME}.json"])["commands"]
     commands = [
-        command
-        for command in json.loads(plan.files[f"build_{_NAME}.json"])["commands"]
-        if command[0] in board.technology.tools
+        command for command in map(_of_today, written) if command[0] in board.technology.tools
     ]
     scripts = {f"build_{_NAME}.{suffix}" for suffix in ("json", "sh", "bat")}
     files = {
@@ -225,6 +224,25 @@ def _plan(
         if name not in scripts
     }
     return files, commands
+
+
+def _of_today(command: list[str]) -> list[str]:
+    """Return a command of Amaranth's as the tools of today have it.
+
+    Gowin's devices have moved from nextpnr-gowin to nextpnr-himbaechel, which takes the options of
+    its families by another one.
+    """
+    name, *arguments = command
+    if name != "nextpnr-gowin":
+        return command
+    moved = {"--family": "family", "--cst": "cst"}
+    of_today = ["nextpnr-himbaechel"]
+    for word in arguments:
+        if of_today[-1] in moved:
+            of_today[-1:] = ["--vopt", f"{moved[of_today[-1]]}={word}"]
+        else:
+            of_today.append(word)
+    return of_today
 
 
 @contextmanager
@@ -275,6 +293,11 @@ class _Step:
     def routes(self) -> bool:
         """Whether it places and routes."""
         return self.command[0].startswith("nextpnr")
+
+    @property
+    def netlist(self) -> str:
+        """The file that is placed and routed, if it does that."""
+        return self.command[self.command.index("--json") + 1]
 
     @property
     def title(self) -> str:
