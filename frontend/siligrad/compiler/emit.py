@@ -6,6 +6,8 @@ A :class:`~siligrad.compiler.algebra.Value` says what an instruction could compu
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from siligrad.autodiff import Node
@@ -144,7 +146,9 @@ class Emitter:
             factor = abs(total.parts[0][0])
         else:
             factor = min(abs(term.coefficient) for term in total.terms)
-        total = as_sum(Value(1.0 / factor, total))
+        # Divided, not multiplied by the inverse: what is added to products is added exactly once.
+        terms = (replace(t, coefficient=t.coefficient / factor) for t in total.terms)
+        total = Sum(tuple(terms), tuple((part / factor, view) for part, view in total.parts))
         rows, columns = matrix_shape(node)
         source = _describe_source(node)
         name = f"{_GATE_NAMES[gate]} {len(self.operations)} ({source})"
@@ -193,12 +197,8 @@ class Emitter:
                 "it adds some products and subtracts others; negate an operand instead"
             )
         aux, aux_mode = mask, AuxMode.NONE
-        if len(total.parts) > 1:
-            raise Impossible("more than one stored array is added to products")
         if total.parts:
             ((factor, aux),) = total.parts
-            if abs(factor) != 1:
-                raise Impossible(f"a stored array is added {factor:g} times to products, not once")
             aux_mode = AuxMode.ADD if factor > 0 else AuxMode.SUBTRACT
         self.operations.append(
             Operation(

@@ -362,11 +362,8 @@ class _Lowering:
 
     def _power(self, node: Node) -> Value:
         value = self._values[node.inputs[0]]
-        exponent = node.params["exponent"]
         if isinstance(value.core, Uniform):
-            return scalar(float(value.factor**exponent))
-        if exponent == 1:
-            return value
+            return scalar(float(value.factor ** node.params["exponent"]))
         raise Impossible(
             "powers are taken in losses only, whose value the hardware does not compute"
         )

@@ -55,8 +55,8 @@ def choose_memories(kernel: Kernel) -> dict[Matrix, Memory]:
     Raises
     ------
     LoweringError
-        If no choice serves every operation; the message names the operation that none was found
-        for.
+        If no choice serves every operation; the message names the operation at which the search,
+        when it had come furthest, first got stuck.
     """
     involved: dict[Matrix, list[Operation]] = {matrix: [] for matrix in kernel.matrices}
     for operation in kernel.operations:
@@ -68,8 +68,8 @@ def choose_memories(kernel: Kernel) -> dict[Matrix, Memory]:
 
     chosen: dict[Matrix, Memory] = {}
     tried = [0] * (len(order) + 1)  # how many alternatives of each matrix have been tried
-    deepest, stuck = 0, kernel.operations[0] if kernel.operations else None
-    at = 0
+    stuck: Operation | None = None
+    deepest, at = 0, 0
     for _ in range(_SEARCH_LIMIT):
         if at == len(order):
             return chosen
@@ -83,7 +83,7 @@ def choose_memories(kernel: Kernel) -> dict[Matrix, Memory]:
                 at += 1
                 tried[at] = 0
                 break
-            if at >= deepest:
+            if stuck is None or at > deepest:
                 deepest, stuck = at, failing[0]
             del chosen[matrix]
         else:

@@ -71,14 +71,16 @@ class Layout:
         here = [matrix for matrix in self.bases if self.memories[matrix] == memory]
         moving = sum(words_of(matrix, array) for matrix in here if matrix in self.moving)
         others = self.words(memory, array) - self.loop.steps * moving
-        if self.loop.steps > 1 and moving and (depth - others) // moving >= 1:
-            result.append(f"{(depth - others) // moving} steps instead of {self.loop.steps}")
-        batch = next((m.rows for m in self.bases if m.role == Role.INPUT and m.rows > 1), 0)
+        steps = (depth - others) // moving if moving else 0
+        if steps >= 1:
+            result.append(f"{steps} steps instead of {self.loop.steps}")
+        batch = next((m.rows for m in self.bases if m.role == Role.INPUT and m.rows > array), None)
         fixed = sum(words_of(matrix, array) for matrix in here if matrix.rows != batch)
         scaled = self.words(memory, array) - fixed
-        rows = (depth - fixed) * -(-batch // array) // scaled if scaled > 0 else 0
-        if rows >= 1:
-            result.append(f"a batch of {rows * array} instead of {batch}")
+        if batch is not None and scaled > 0:
+            rows = (depth - fixed) * -(-batch // array) // scaled
+            if rows >= 1:
+                result.append(f"a batch of {rows * array} instead of {batch}")
         return result or ["fewer channels"]
 
     def _words_in_all(self, matrix: Matrix, array: int) -> int:
@@ -103,37 +105,35 @@ def place(
     else lies between.
     """
     moving = kernel.streamed if steps > 1 else frozenset()
-    last = len(order)
     lifetime: dict[Matrix, tuple[int, int]] = {}
     for index, operation in enumerate(order):
         for matrix in (*operation.reads, operation.destination):
             first, _ = lifetime.get(matrix, (index, index))
             lifetime[matrix] = (first, index)
     bases: dict[Matrix, int] = {}
-    placed: dict[Memory, list[tuple[int, int, int, int]]] = {memory: [] for memory in Memory}
     strides = dict.fromkeys(Memory, 0)
     for matrix in kernel.matrices:
         if matrix in moving:
             memory = memories[matrix]
             bases[matrix] = strides[memory]
             strides[memory] += words_of(matrix, array)
-    for memory, stride in strides.items():
-        placed[memory].append((0, steps * stride, -1, last))
-    kept = [
-        m
-        for m in kernel.matrices
-        if m not in moving and (m.role != Role.TEMPORARY or m in kernel.results)
-    ]
-    temporary = [m for m in kernel.matrices if m in lifetime and m not in moving and m not in kept]
-    for matrix in kept + sorted(temporary, key=lambda m: lifetime[m][0]):
-        first, final = lifetime[matrix] if matrix in temporary else (-1, last)
-        size = words_of(matrix, array)
-        base = 0
-        for low, high, from_, to in sorted(placed[memories[matrix]]):
+    tops = {memory: steps * stride for memory, stride in strides.items()}
+    for matrix in kernel.matrices:
+        if matrix not in moving and (matrix.role != Role.TEMPORARY or matrix in kernel.results):
+            memory = memories[matrix]
+            bases[matrix] = tops[memory]
+            tops[memory] += words_of(matrix, array)
+    placed: dict[Memory, list[tuple[int, int, int, int]]] = {memory: [] for memory in Memory}
+    temporary = [m for m in kernel.matrices if m in lifetime and m not in bases]
+    for matrix in sorted(temporary, key=lambda m: lifetime[m][0]):
+        first, final = lifetime[matrix]
+        memory, size = memories[matrix], words_of(matrix, array)
+        base = tops[memory]
+        for low, high, from_, to in sorted(placed[memory]):
             if from_ <= final and first <= to and low < base + size and base < high:
                 base = high
         bases[matrix] = base
-        placed[memories[matrix]].append((base, base + size, first, final))
+        placed[memory].append((base, base + size, first, final))
     if any(stride >= 1 << ADDRESS_BITS for stride in strides.values()):
         raise CapacityError(
             f"the data of one step takes {max(strides.values())} words a bank of a memory, and "
