@@ -73,6 +73,7 @@ $(ORACLES): requirements-oracle.lock $(INSTALLED)
 
 # What the tests need beyond Python's packages: Icarus, a C++ compiler, what unpacks an iCE40's bitstream, and the shared
 # libpython that cocotb loads into a simulator (Debian's own Python comes without it). All that is missing is named at once.
+# With ccache the many small models of the benches are built in half the time.
 # Graphviz, which reads what the library draws, is installed where that is easy and not asked for elsewhere.
 LIBPYTHON = import ctypes, sys, sysconfig; \
 	sys.base_prefix != "/usr" or ctypes.CDLL(sysconfig.get_config_var("INSTSONAME"))
@@ -84,6 +85,7 @@ machine:
 	command -v iverilog >/dev/null || missing="$$missing iverilog"; \
 	command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing="$$missing g++"; \
 	$(PYTHON) -c '$(LIBPYTHON)' 2>/dev/null || missing="$$missing $(LIBPYTHON_PACKAGE)"; \
+	command -v ccache >/dev/null || missing="$$missing ccache"; \
 	command -v icebox_vlog >/dev/null || missing="$$missing fpga-icestorm"; \
 	command -v dot >/dev/null || { [ "$$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; } || missing="$$missing graphviz"; \
 	missing=$${missing# }; \

@@ -114,8 +114,12 @@ class Verilator:
 
         ``make_variables`` are overridden in the makefile in addition, such as ``OPT_FAST="-O3"``.
         What an enclosing ``make`` has left in ``MAKEFLAGS`` is dropped: it is meant for others.
+        Where there is ccache, it compiles: most of what a small model consists of, Verilator's own
+        library, is the same in all of them.
         """
         variables = {**self.make_variables, **make_variables}
+        if (ccache := shutil.which("ccache")) is not None:
+            variables["OBJCACHE"] = ccache
         flags = [f"{name}={_make_quote(value)}" for name, value in variables.items()]
         changes = {"VERILATOR_ROOT": str(self.root), "MAKEFLAGS": " ".join(flags)}
         dropped = {"MAKELEVEL", "MFLAGS", "VERILATOR_BIN"}
