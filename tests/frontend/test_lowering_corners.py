@@ -10,6 +10,9 @@ import pytest
 
 import siligrad as sg
 import siligrad.numpy as np
+from siligrad.autodiff import simplify, trace
+from siligrad.compiler.lower import lower
+from siligrad.program import Role
 from siligrad_sim.reference import ReferenceDevice
 
 X = numpy.random.default_rng(0).uniform(-1, 1, (4, 3))
@@ -101,3 +104,101 @@ def test_as_many_steps_as_fit_are_proposed(depth: int, fits: int) -> None:
     assert compiled(fits).loop.steps == fits
     with pytest.raises(sg.CapacityError):
         compiled(fits + 1)
+
+
+Y = numpy.random.default_rng(2).uniform(-1, 1, (4, 3))
+SIGNS = numpy.where(Y > 0, 1.0, -1.0)
+
+
+def margin(x: Any, s: Any, w: Any) -> Any:
+    return np.maximum(1 - s * (x @ w), 0)
+
+
+def executed(function: Callable[..., Any], *args: Any, **options: Any) -> ReferenceDevice:
+    program = sg.compile(function, *args, **options)
+    device = ReferenceDevice(program.geometry)
+    device.load(program)
+    inputs = zip(args, program.arguments, strict=True)
+    device.run(*(value for value, argument in inputs if not argument.resident))
+    return device
+
+
+@pytest.mark.parametrize(
+    ("function", "second", "tolerance"),
+    [
+        # 1 / 49 is none in binary: what is 49 times both must nevertheless be added once.
+        (lambda x, y, w: 49 * (x @ w) + 49 * y, Y, 0.02),
+        (lambda x, y, w: 49 * (x @ w) - 49 * y, Y, 0.02),
+        (lambda x, y, w: x @ w + 0.5 * y, Y, 2e-3),
+        (lambda x, y, w: 3 * (x @ w) - 24 * y, Y, 0.02),
+        (lambda x, s, w: np.maximum(49 - s * (49 * (x @ w)), 0), SIGNS, 0.02),
+        (lambda x, s, w: -2 * s * margin(x, s, w), SIGNS, 2e-3),
+        (lambda x, s, w: 0.5 * s * margin(x, s, w), SIGNS, 2e-3),
+        (lambda x, s, w: s * margin(x, s, w) @ w, SIGNS, 4e-3),
+        (margin, SIGNS, 2e-3),
+        # What is multiplied by zero leaves the constant that is added to it, and its power.
+        (lambda x, y, w: x @ w * (0 * (y @ w) + 3) ** 2, Y, 1e-2),
+        (lambda x, y, w: x @ w * (0 * (y @ w) + 2) ** -1, Y, 2e-3),
+    ],
+)
+def test_targets_and_factors_have_the_value_that_numpy_gives(
+    function: Callable[..., Any], second: Any, tolerance: float
+) -> None:
+    device = executed(function, X, second, W, resident=2)
+    want = function(X, second, W)
+    assert numpy.abs(want).max() > 100 * tolerance
+    numpy.testing.assert_allclose(device.read()[0], want, atol=tolerance)
+
+
+def test_what_a_hinge_leaves_is_held_with_its_sign() -> None:
+    device = executed(lambda x, s, w: (-0.5 * s * margin(x, s, w)) @ w, X, SIGNS, W, resident=2)
+    tensors = device.program.tensors
+    (index,) = (i for i, tensor in enumerate(tensors) if tensor.name.startswith("hinge"))
+    want = -0.5 * SIGNS * numpy.maximum(1 - SIGNS * (X @ W), 0)
+    numpy.testing.assert_allclose(device._read_tensor(index), want, atol=2e-3)
+
+
+# Sums that could overflow. An 8-bit one is at most 127, and 16 bits hold sums of up to 32767.
+
+NARROW = sg.Target(array=2, word_bits=8, operand_bits=8, sum_bits=16)
+
+
+@pytest.mark.parametrize(
+    ("rows", "limit", "frac"),
+    [
+        (258, 127, 6),  # 258 * 127 = 32766
+        (259, 64, 6),  # 259 * 127 is more; 0.9 is the code 58, and 259 * 64 is not
+        (511, 64, 6),
+        (512, 32, 5),  # 512 * 64 = 32768: a bit less
+    ],
+)
+def test_a_sum_of_rows_is_bounded_by_its_codes_times_one(rows: int, limit: int, frac: int) -> None:
+    x = numpy.full((rows, 2), 0.9)
+    # With a bit less than it could have, 0.9 is the code 58.
+    formats = {"x": sg.QFormat(8, 6)}
+    program = sg.compile(lambda x: np.sum(x, axis=0), x, target=NARROW, headroom=0, formats=formats)
+    (tensor,) = (each for each in program.tensors if each.name == "x")
+    assert (tensor.limit, tensor.format.frac) == (limit, frac)
+    assert len(program.instructions[0].segments) == 1
+
+
+def test_every_sum_that_could_overflow_is_bounded() -> None:
+    def sums(x: Any, y: Any, z: Any) -> Any:
+        return np.sum(x, axis=0), np.sum(y, axis=0), np.sum(z, axis=0)
+
+    data = [numpy.full((rows, 2), 0.9) for rows in (4, 300, 400)]
+    formats = dict.fromkeys("xyz", sg.QFormat(8, 6))
+    program = sg.compile(sums, *data, target=NARROW, headroom=0, formats=formats)
+    limits = {each.name: each.limit for each in program.tensors}
+    assert [limits[name] for name in "xyz"] == [127, 64, 64]
+
+
+# Arguments that only a mistake in the library could give.
+
+
+def test_every_input_of_a_graph_is_said_to_stay_or_not() -> None:
+    graph = simplify(trace(lambda x, w: x @ w, X, W))
+    assert lower(graph, [False, True], {}).arguments[1].role == Role.RESIDENT
+    for resident in ([False], [False, True, True]):
+        with pytest.raises(ValueError, match=r"zip\(\)"):
+            lower(graph, resident, {})

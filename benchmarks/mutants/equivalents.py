@@ -1,0 +1,90 @@
+"""Changes of the Python that nothing can tell from the original, each with the reason why.
+
+Nobody proves these by machine, so the rules are strict. An entry names one change by the text that
+is replaced, which must be in its file exactly once, and the text in its place; it must be a change
+that is drawn there (:func:`claimed`), so an entry that the code has left behind is an error. And
+a change that is said to be equivalent is judged like any other: if a test fails with it, the claim
+is wrong, which is an error too (:func:`benchmarks.mutants.python.run`).
+
+What is slower, or says something else in the text of an error, is not equivalent. What only code
+could tell that does not exist is: an argument that all callers give rightly, a value that nobody
+makes.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.mutants.outcome import MutantsError
+
+__all__ = ["EQUIVALENTS", "Equivalent", "claimed", "tree_of"]
+
+_COMPILER = "frontend/siligrad/compiler"
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalent:
+    """A change that alters nothing that a program computes.
+
+    Parameters
+    ----------
+    path
+        The file, from the root of the checkout.
+    before
+        What stands there: a part of a line, or some lines, found in the file once.
+    after
+        What the change makes of it.
+    reason
+        Why nothing can tell.
+    """
+
+    path: str
+    before: str
+    after: str
+    reason: str
+
+
+EQUIVALENTS: tuple[Equivalent, ...] = ()
+"""All that are claimed."""
+
+
+def claimed(
+    sources: Mapping[str, str], equivalents: Iterable[Equivalent] = EQUIVALENTS
+) -> dict[tuple[str, int], dict[str, Equivalent]]:
+    """Return the claims by path and line, and then by the syntax tree of the changed file.
+
+    Parameters
+    ----------
+    sources
+        The text of each file.
+    equivalents
+        What is claimed.
+
+    Raises
+    ------
+    MutantsError
+        If an entry does not fit its file any more.
+    """
+    found: dict[tuple[str, int], dict[str, Equivalent]] = defaultdict(dict)
+    for each in equivalents:
+        source = sources.get(each.path, "")
+        count = source.count(each.before)
+        if count != 1:
+            raise MutantsError(
+                f"{each.path}: {each.before!r}, of which a change is said to be equivalent, is "
+                f"there {count} times, not once: mend or remove the entry in "
+                "benchmarks/mutants/equivalents.py"
+            )
+        line = source[: source.index(each.before)].count("\n") + 1
+        tree = tree_of(source.replace(each.before, each.after))
+        for number in range(line, line + each.before.count("\n") + 1):
+            found[each.path, number][tree] = each
+    return found
+
+
+def tree_of(source: str) -> str:
+    """Return the syntax tree of a text, by which changes are compared: blanks do not count."""
+    return ast.dump(ast.parse(source))
