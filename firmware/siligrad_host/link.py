@@ -27,6 +27,9 @@ __all__ = ["Link", "LinkError", "Transport"]
 _CODES = {8: "B", 32: "I"}
 _REQUEST = struct.Struct("<" + "".join(_CODES[bits] for bits in REQUEST_FIELDS.values()))
 _REPLY = struct.Struct("<" + "".join(_CODES[bits] for bits in REPLY_FIELDS.values()))
+_STRAYS_MAX = 1000
+"""Replies to other requests that are passed over, before the request is sent again."""
+
 _FRAME_MAX = 2 * (_REPLY.size + 4 * WORDS_MAX + CRC_BYTES)
 """Bytes after which what comes is no frame any more, whatever it is."""
 
@@ -61,8 +64,10 @@ class Link:
 
     Attributes
     ----------
+    requests : int
+        Requests that were made.
     resent : int
-        Requests that were sent again.
+        Frames that were sent again.
     dropped : int
         Frames that came damaged, or too late.
 
@@ -79,6 +84,7 @@ class Link:
         self._session = secrets.randbelow(2**32 - 1) + 1
         self._number = secrets.randbelow(2**32)
         self._rest = b""
+        self.requests = 0
         self.resent = 0
         self.dropped = 0
         self._request(Operation.HELLO, 0, 1, b"")
@@ -107,12 +113,15 @@ class Link:
         data = _REQUEST.pack(self._session, self._number, operation, count - 1, address) + payload
         frame = cobs.encode(data + struct.pack("<I", zlib.crc32(data)))
         wanted = 4 * count if operation == Operation.READ else 0
+        self.requests += 1
         for attempt in range(self._attempts):
             self.resent += attempt > 0
             # The zero in front ends what a disturbance may have left of another frame.
             self._transport.write(b"\0" + frame + b"\0")
             deadline = time.monotonic() + self._patience
-            while (reply := self._receive(deadline)) is not None:
+            for _ in range(_STRAYS_MAX):
+                if (reply := self._receive(deadline)) is None:
+                    break
                 session, number, status = _REPLY.unpack(reply[: _REPLY.size])
                 words = reply[_REPLY.size :]
                 if (session, number) != (self._session, self._number) or status < Answer.DONE:

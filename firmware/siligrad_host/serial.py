@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from siligrad.device import DeviceError, DeviceUnavailable
 from siligrad.host import HostDevice
 from siligrad.isa import Geometry
+from siligrad.registers import Region, Register, Status
 from siligrad_host.link import Link
 
 __all__ = ["BAUD", "SerialDevice"]
@@ -19,6 +22,26 @@ BAUD = 1_000_000
 """Of boards that say nothing else."""
 
 _READ_SECONDS = 0.02
+
+_IDLE_SECONDS = 10.0
+"""To wait, when a board is opened, for the end of a run that another host has left behind."""
+
+_WRITE_SECONDS = 5.0
+
+
+def _errors_of_a_port() -> tuple[type[Exception], ...]:
+    try:
+        from termios import error  # noqa: PLC0415  (not on Windows)
+    except ImportError:
+        return (OSError,)
+    return OSError, error
+
+
+_GONE = _errors_of_a_port()
+"""What pyserial raises of a port that is not there any more; SerialException is an OSError."""
+
+_UNOPENED: tuple[type[Exception], ...] = (*_GONE, ValueError)
+"""And of one that is none."""
 
 
 class SerialDevice(HostDevice):
@@ -48,6 +71,7 @@ class SerialDevice(HostDevice):
         self._connect()
         try:
             self.identify()
+            self._wait_until_idle()
         except BaseException:
             self._port.close()
             raise
@@ -75,6 +99,11 @@ class SerialDevice(HostDevice):
         """The link, which counts what was sent again."""
         return self._link
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        link = self._link
+        return {"requests": link.requests, "resent": link.resent, "dropped": link.dropped}
+
     def _connect(self) -> None:
         if (reason := self.available()) is not None:
             raise DeviceUnavailable(f"device {self.name}: {reason}")
@@ -87,16 +116,30 @@ class SerialDevice(HostDevice):
             )
         try:
             self._port = serial.serial_for_url(
-                port, baudrate=int(baud or BAUD), timeout=_READ_SECONDS, exclusive=True
+                port,
+                baudrate=int(baud or BAUD),
+                timeout=_READ_SECONDS,
+                write_timeout=_WRITE_SECONDS,
+                exclusive=True,
             )
             self._port.reset_input_buffer()
-        except (OSError, ValueError) as error:  # SerialException is an OSError
+        except _UNOPENED as error:
             raise DeviceUnavailable(f"device {self.name} cannot be opened: {error}") from error
         try:
             self._link = Link(_Reporting(self._port, self.name))
         except BaseException:
             self._port.close()
             raise
+
+    def _wait_until_idle(self) -> None:
+        """Let a run end whose host was killed: until then the board takes nothing."""
+        deadline = time.monotonic() + _IDLE_SECONDS
+        while self.read_word(Region.REGISTERS.base + Register.STATUS) & Status.BUSY:
+            if time.monotonic() > deadline:
+                raise DeviceError(
+                    f"{self.name}: the board is busy with a run that another host has started, for "
+                    f"{self.read_cycles()} cycles by now; wait for its end, or reset the board"
+                )
 
     def read_word(self, address: int) -> int:
         return int(self.read_block(address, 1)[0])
@@ -125,7 +168,7 @@ class _Reporting:
     def write(self, data: bytes, /) -> None:
         try:
             self._port.write(data)
-        except OSError as error:
+        except _GONE as error:
             raise self._gone(error) from error
 
     def read(self, size: int, /) -> bytes:
@@ -134,8 +177,8 @@ class _Reporting:
             first = self._port.read(1)
             rest = self._port.read(min(size, self._port.in_waiting)) if first else b""
             return bytes(first + rest)
-        except OSError as error:
+        except _GONE as error:
             raise self._gone(error) from error
 
-    def _gone(self, error: OSError) -> DeviceError:
+    def _gone(self, error: Exception) -> DeviceError:
         return DeviceError(f"device {self._name} is gone: {error}; plug it in and open it anew")

@@ -161,6 +161,11 @@ class Device(ABC):
         """Whether program and W can be neither written nor read, but for what was built in."""
         return False
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What the device has counted since it was opened, by name; nothing, most of them."""
+        return {}
+
     def close(self) -> None:  # noqa: B027  a hook: most devices hold nothing
         """Give back what the device holds; it cannot be used afterwards."""
 

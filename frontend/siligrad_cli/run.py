@@ -152,6 +152,8 @@ class State:
         The results of every step so far, by name; None if there are some that nobody wants.
     words, lfsr
         The memories and the shift registers; empty before anything has run.
+    saved
+        Steps after which the state was last written or read; None if it never was.
     """
 
     image: int
@@ -164,6 +166,7 @@ class State:
     outputs: dict[str, list[NDArray[np.float64]]] | None
     words: dict[Memory, NDArray[np.int32]] = field(default_factory=dict)
     lfsr: tuple[int, ...] = ()
+    saved: int | None = None
 
     def save(self, path: Path, device: Device) -> None:
         """Write the state, with what `device` holds now.
@@ -192,6 +195,7 @@ class State:
             if parts:
                 arrays[_OUTPUT + name] = np.concatenate(parts)
         write_arrays(path, arrays)
+        self.saved = self.done
 
     @staticmethod
     def load(path: Path, program: Program) -> State:
@@ -249,6 +253,7 @@ class State:
             outputs=outputs,
             words={memory: arrays[memory.name].astype(np.int32) for memory in Memory},
             lfsr=tuple(arrays["lfsr"].tolist()),
+            saved=numbers["done"],
         )
 
 
@@ -459,9 +464,14 @@ def _command(options: argparse.Namespace) -> int:
         machine.begin(program, inputs, state)
         if options.vcd:
             trace(device, options.vcd, options.vcd_cycles)
-        finished = _run(machine, program, inputs, state, options)
-        if options.state:
-            state.save(options.state, device)
+        try:
+            finished = _run(machine, program, inputs, state, options)
+            if options.state:
+                state.save(options.state, device)
+        except DeviceError as error:
+            if options.state is None:
+                raise
+            raise DeviceError(f"{error}; {_what_is_saved(options, state)}") from error
         if not finished:
             return _interrupted(options, state)
         if options.output:
@@ -565,17 +575,31 @@ def _by_path(program: Program, values: list[NDArray[np.float64]]) -> dict[str, N
     return found
 
 
+def _again(options: argparse.Namespace) -> str:
+    """Return the command that goes on from the state that was saved."""
+    again = ["siligrad", "run", str(options.image), "--device", options.device]
+    for path in options.input:
+        again += ["--input", str(path)]
+    if options.output:
+        again += ["--output", str(options.output)]
+    return shlex.join([*again, "--resume", str(options.state)])
+
+
+def _what_is_saved(options: argparse.Namespace, state: State) -> str:
+    """Say what a run that failed has not lost."""
+    if state.saved is None:
+        return "no state was saved before that: begin anew"
+    return (
+        f"{state.saved} of {state.steps} steps are saved, and this goes on with them when the "
+        f"device can be used again: {_again(options)}"
+    )
+
+
 def _interrupted(options: argparse.Namespace, state: State) -> int:
     """Say how to go on, and return the exit status."""
     message = f"siligrad: interrupted after {state.done} of {state.steps} steps"
     if options.state:
-        again = ["siligrad", "run", str(options.image), "--device", options.device]
-        for path in options.input:
-            again += ["--input", str(path)]
-        if options.output:
-            again += ["--output", str(options.output)]
-        again += ["--resume", str(options.state)]
-        message += f"; this goes on with them: {shlex.join(again)}"
+        message += f"; this goes on with them: {_again(options)}"
     else:
         message += "; nothing was saved, --state FILE would have"
     print(message, file=sys.stderr)
@@ -618,6 +642,9 @@ def _summary(
     lines += [f"saturated {line}" for line in _saturated(program, state)] or ["saturated none"]
     if machine.pair is not None:
         lines.append(f"compared  {machine.words_compared} words with the reference, all equal")
+    if counters := machine.device.counters:
+        counted = ", ".join(f"{count} {name}" for name, count in counters.items())
+        lines.append(f"link      {counted}")
     for name in ("state", "output", "vcd"):
         if getattr(options, name):
             lines.append(f"{name:<9} {getattr(options, name)}")
@@ -639,4 +666,5 @@ def _as_json(
         "cycles_measured": state.cycles / runs,
         "saturations": state.saturations.tolist(),
         "words_compared": machine.words_compared,
+        "link": dict(machine.device.counters),
     }

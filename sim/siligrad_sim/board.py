@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
+import tempfile
 import threading
 import tty
 from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,6 +59,8 @@ class LinkedAccelerator(wiring.Component):  # type: ignore[misc]  # Amaranth has
     ----------
     geometry : :class:`siligrad.isa.Geometry`
         What to build.
+    accelerator
+        What is behind the link instead of the accelerator of `geometry`.
 
     Members
     -------
@@ -64,13 +70,14 @@ class LinkedAccelerator(wiring.Component):  # type: ignore[misc]  # Amaranth has
         A program runs.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, *, accelerator: Any = None) -> None:
         self.geometry = geometry
+        self._accelerator = Accelerator(geometry) if accelerator is None else accelerator
         super().__init__({"host": Out(HostPort()), "busy": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.accelerator = accelerator = Accelerator(self.geometry)
+        m.submodules.accelerator = accelerator = self._accelerator
         m.submodules.link = link = SerialLink(bit_cycles=_BIT_CYCLES)
         m.submodules.sender = sender = UartTransmitter(bit_cycles=_BIT_CYCLES)
         m.submodules.listener = listener = UartReceiver(bit_cycles=_BIT_CYCLES)
@@ -139,10 +146,6 @@ class LinkedAccelerator(wiring.Component):  # type: ignore[misc]  # Amaranth has
 class _LinkedDevice(VerilatorDevice):
     """The simulation of a :class:`LinkedAccelerator`."""
 
-    def __init__(self, geometry: Geometry) -> None:
-        text = verilog.convert(LinkedAccelerator(geometry), name=TOP, strip_internal_attrs=True)
-        super().__init__(geometry, verilog=str(text))
-
     @property
     def busy(self) -> bool:
         """Whether a program runs."""
@@ -156,6 +159,9 @@ class SimulatedBoard:
     ----------
     geometry
         Of its accelerator.
+    accelerator
+        What to simulate instead of the accelerator of `geometry`, with the same ports. Tests hand
+        in broken ones.
     to_board, to_host
         What the line does to what is sent in each direction: from bytes to bytes. Tests hand in
         lines that damage it.
@@ -163,22 +169,29 @@ class SimulatedBoard:
     Attributes
     ----------
     port : str
-        The serial port: ``serial:PORT`` is the device.
+        The serial port: ``serial:PORT`` is the device. It keeps its name when it is plugged in
+        again.
     """
 
     def __init__(
         self,
         geometry: Geometry,
         *,
+        accelerator: Any = None,
         to_board: Callable[[bytes], bytes] = bytes,
         to_host: Callable[[bytes], bytes] = bytes,
     ) -> None:
-        self._device = _LinkedDevice(geometry)
+        linked = LinkedAccelerator(geometry, accelerator=accelerator)
+        self._verilog = str(verilog.convert(linked, name=TOP, strip_internal_attrs=True))
+        self._geometry = geometry
+        self._device = _LinkedDevice(geometry, verilog=self._verilog)
         self._to_board, self._to_host = to_board, to_host
-        self._ours, self._theirs = os.openpty()
-        tty.setraw(self._theirs)
-        self.port = os.ttyname(self._theirs)
+        self._folder = Path(tempfile.mkdtemp(prefix="siligrad-board-"))
+        self.port = str(self._folder / "port")
+        self._ours = self._theirs = -1
+        self._plug()
         self._closing = threading.Event()
+        self._orders: SimpleQueue[tuple[Callable[[], None], threading.Event]] = SimpleQueue()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, name="simulated board", daemon=True)
         self._thread.start()
@@ -187,14 +200,24 @@ class SimulatedBoard:
         """End the simulation; raise what it failed with, if it did."""
         self._closing.set()
         self._thread.join()
-        if self._ours >= 0:
-            os.close(self._ours)
-            os.close(self._theirs)
-            self._ours = -1
+        self._unplug()
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._device.close()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+    def reset(self) -> None:
+        """Configure the board anew, as after a loss of power: it holds nothing afterwards."""
+        self._order(self._reset)
+
+    def unplug(self) -> None:
+        """Pull the cable of the serial port; the board goes on."""
+        self._order(self._unplug)
+
+    def plug(self) -> None:
+        """Plug the cable in again."""
+        self._order(self._plug)
 
     def __enter__(self) -> Self:
         return self
@@ -207,10 +230,42 @@ class SimulatedBoard:
     ) -> None:
         self.close()
 
+    def _order(self, what: Callable[[], None]) -> None:
+        """Have the thread do something, and wait until it is done, or the thread has failed."""
+        done = threading.Event()
+        self._orders.put((what, done))
+        while not done.wait(_QUIET_SECONDS) and self._thread.is_alive():
+            pass
+
+    def _reset(self) -> None:
+        self._device.close()
+        self._device = _LinkedDevice(self._geometry, verilog=self._verilog)
+
+    def _plug(self) -> None:
+        self._ours, self._theirs = os.openpty()
+        tty.setraw(self._theirs)
+        port = Path(self.port)
+        port.unlink(missing_ok=True)
+        port.symlink_to(os.ttyname(self._theirs))
+
+    def _unplug(self) -> None:
+        if self._ours >= 0:
+            os.close(self._ours)
+            os.close(self._theirs)
+            Path(self.port).unlink()
+            self._ours = -1
+
     def _serve(self) -> None:
         try:
             silent = _QUIET_READS
             while not self._closing.is_set():
+                try:
+                    what, done = self._orders.get_nowait()
+                except Empty:
+                    pass
+                else:
+                    what()
+                    done.set()
                 active = self._advance(_QUIET_SECONDS if silent >= _QUIET_READS else 0.0)
                 silent = 0 if active else silent + 1
         except Exception as error:  # noqa: BLE001  (handed to whoever closes the board)
@@ -220,13 +275,15 @@ class SimulatedBoard:
         """Carry bytes both ways; return whether there was anything to do."""
         device: Any = self._device
         active = False
-        if select.select([self._ours], [], [], patience)[0]:
+        plugged = self._ours >= 0
+        if select.select([self._ours] if plugged else [], [], [], patience)[0]:
             active = True
             for byte in self._to_board(os.read(self._ours, 4096)):
                 device.write_word(LINE, byte)
         while word := device.read_word(LINE):
             active = True
-            os.write(self._ours, self._to_host(bytes([word & 0xFF])))
+            if plugged:
+                os.write(self._ours, self._to_host(bytes([word & 0xFF])))
         if device.busy:
             active = True
             device.wait(_BUSY_CYCLES)
