@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from siligrad.isa import Memory
+from siligrad_cli.capacity import BATCH, CLASSES, INPUTS, largest_hidden
 from siligrad_cli.hardware import needing_hardware
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_COLUMNS = ("board", "device", "usual array", "bits", "clock", "words X/W/E", "largest", "tools")
+_COLUMNS = (
+    *("board", "device", "usual array", "bits", "clock", "words X/W/E", "largest"),
+    *(f"{INPUTS}-h-{CLASSES}", "tools", "status"),
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -25,7 +29,9 @@ def add_parser(commands: Any) -> None:
         help="list the boards that siligrad build knows",
         description="List the boards: what is built unless something else is asked for (array, "
         "width of a word, clock, words in each bank of X, W and E), the largest array that the "
-        "multipliers and block RAMs would do for, and whether the tools are here.",
+        "multipliers and block RAMs would do for, the most hidden units h with which that one or "
+        f"the usual trains {INPUTS}-h-{CLASSES} in batches of {BATCH}, the tools, and whether they "
+        "are here.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=_command)
@@ -50,6 +56,7 @@ def _command(options: argparse.Namespace) -> int:
 def _record(board: Board) -> dict[str, Any]:
     from siligrad_hdl.boards.tools import ToolMissing, find_tool  # noqa: PLC0415  optional
 
+    hidden, array = largest_hidden(board)
     missing = []
     for name in board.technology.tools:
         try:
@@ -63,6 +70,13 @@ def _record(board: Board) -> dict[str, Any]:
         "geometry": asdict(board.geometry),
         "clock_mhz": board.clock(None).mhz,
         "largest_array": board.largest_array(),
+        "largest_hidden": {
+            "inputs": INPUTS,
+            "hidden": hidden,
+            "outputs": CLASSES,
+            "batch": BATCH,
+            "array": array,
+        },
         "serial": board.serial,
         "tools": list(board.technology.tools),
         "missing": missing,
@@ -73,7 +87,8 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     geometry = record["geometry"]
     depths = "/".join(str(geometry[f"{memory.name.lower()}_depth"]) for memory in Memory)
     n, largest = geometry["array"], record["largest_array"]
-    missing = record["missing"]
+    network, missing = record["largest_hidden"], record["missing"]
+    hidden, array = network["hidden"], network["array"]
     return (
         record["board"],
         record["device"],
@@ -82,5 +97,7 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
         f"{record['clock_mhz']:g} MHz",
         depths,
         f"{largest} x {largest}",
-        "here" if not missing else f"missing: {', '.join(missing)}",
+        f"h = {hidden} on {array} x {array}" if hidden else "does not fit",
+        ", ".join(record["tools"][1:]),  # they all begin with Yosys
+        "ready" if not missing else f"missing: {', '.join(missing)}",
     )

@@ -5,12 +5,18 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import siligrad as sg
+from siligrad import losses, nn, optim
 from siligrad.isa import Geometry
+from siligrad_cli.capacity import largest_hidden
 from siligrad_cli.main import main
 from siligrad_hdl.axi_lite import to_verilog
+from siligrad_hdl.boards import BoardError, find_board
 
 
 def test_boards_are_listed_with_what_they_get(
@@ -22,14 +28,46 @@ def test_boards_are_listed_with_what_they_get(
     assert head.split()[:3] == ["board", "device", "usual"]
     named = {row.split()[0]: row for row in rows}
     assert re.search(
-        r" LFE5U-85F-6BG381 +8 x 8 +16 +75 MHz +4096/8192/4096 +12 x 12 +missing: nextpnr-ecp5$",
+        r" LFE5U-85F-6BG381 +8 x 8 +16 +\d+ MHz +4096/8192/4096 +12 x 12 +h = \d+ on 8 x 8 +"
+        "nextpnr-ecp5, ecppack +missing: nextpnr-ecp5$",
         named["ulx3s-85f"],
     )
-    assert named["icebreaker"].endswith("2 x 2    here")
+    assert re.search(r" 2 x 2 +does not fit +nextpnr-ice40, icepack +ready$", named["icebreaker"])
     assert main(["boards", "--json"]) == 0
     records = {record["board"]: record for record in json.loads(capsys.readouterr().out)}
     assert set(records) == set(named)
     assert records["icebreaker"]["geometry"]["word_bits"] == 8
+    network = records["icebreaker"]["largest_hidden"]
+    assert network == {"inputs": 784, "hidden": 0, "outputs": 10, "batch": 16, "array": 2}
+
+
+@pytest.mark.parametrize("name", ["ulx3s-85f", "crosslink-nx-vip", "tang-primer-20k"])
+def test_the_largest_network_fits_and_one_with_a_tile_more_does_not(name: str) -> None:
+    board = find_board(name)
+    hidden, array = largest_hidden(board)
+    assert hidden > 0
+
+    def fits(units: int) -> bool:
+        """Compile a step of another loss, and count the blocks of banks that are deep enough."""
+
+        def step(params: Any, x: Any, y: Any) -> Any:
+            def loss(params: Any, x: Any, y: Any) -> Any:
+                return losses.mse(nn.predict(params, x), y)
+
+            return optim.sgd(params, sg.grad(loss)(params, x, y), 1.25)
+
+        params = nn.perceptron(np.random.default_rng(1), [784, units, 10])
+        batch = np.ones((16, 784)), np.ones((16, 10))
+        target = sg.Target(array=array)
+        geometry = sg.compile(step, params, *batch, donate=0, target=target).geometry
+        try:
+            board.check(geometry)
+        except BoardError:
+            return False
+        return True
+
+    assert fits(hidden)
+    assert not fits(hidden + array)
 
 
 @pytest.mark.parametrize(

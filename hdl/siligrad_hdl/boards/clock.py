@@ -118,9 +118,9 @@ def _ecp5_pll(reference: float) -> Iterator[ClockSetting]:
 _NEXUS_FEEDBACK = 40
 """What a Nexus' oscillator is divided by: the loop is always the same, and one divider differs."""
 
-# The loop's filter is that of the greatest bandwidth up to a tenth of the reference of 27 MHz, with a
-# margin of phase above 45 degrees and a peak between 0.8 and 1.35 dB: 2.4 MHz, 55 degrees, 0.86 dB by
-# the equations of Lattice's calculator, as LiteX's clock cores have them. The others are what
+# The filter of the loop has the greatest bandwidth up to a tenth of the reference of 27 MHz, with a
+# margin of phase above 45 degrees and a peak between 0.8 and 1.35 dB: 2.4 MHz, 55 degrees, 0.86 dB
+# by the equations of Lattice's calculator, as LiteX's clock cores have them. The others are what
 # Lattice's tools always write for a core of 1 V.
 _NEXUS_LOOP = {
     "CSET": "8P",
