@@ -1,0 +1,207 @@
+"""Training on a board whose host is killed, whose cable is pulled, and which is reset.
+
+What the user types is `siligrad run IMAGE --device serial:PORT --state FILE`, and then the same
+with `--resume FILE`. The board is the RTL behind a pseudo-terminal.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import siligrad as sg
+import siligrad.numpy as np_
+from siligrad import nn
+from siligrad.device import DeviceError, device_class
+from siligrad.registers import Register
+from siligrad_cli.main import main
+from siligrad_host import SerialDevice
+from siligrad_host import serial as serial_device
+from siligrad_sim.board import SimulatedBoard
+
+pytestmark = pytest.mark.xdist_group("board")
+
+STEPS = 24
+KILLS = 10
+# That of test_board.py, so that the board is built once.
+TARGET = sg.Target(array=2, x_depth=64, w_depth=64, e_depth=64, program_depth=64)
+
+
+def step(params: Any, x: Any, y: Any) -> Any:
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        margin = np_.maximum(1 - y * nn.predict(params, x), 0)
+        return np_.mean(np_.sum(margin**2, axis=1))
+
+    slopes = sg.grad(loss)(params, x, y)
+    return [
+        (W - 2**-4 * dW, b - 2**-4 * db) for (W, b), (dW, db) in zip(params, slopes, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    params = nn.perceptron(rng, [5, 4, 3])
+    x, y = rng.random((4, 5)), np.where(rng.integers(0, 2, (4, 3)), 1.0, -1.0)
+    path = tmp_path_factory.mktemp("image") / "net.sgp"
+    sg.compile(step, params, x, y, donate=0, target=TARGET).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(image: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What stays in the device after all steps on the reference, which nothing disturbs."""
+    output = tmp_path_factory.mktemp("reference") / "out.npz"
+    results = []
+    for steps in (STEPS - 1, STEPS):
+        assert main(["run", str(image), "--steps", str(steps), "--output", str(output)]) == 0
+        results.append(output.read_bytes())
+    assert results[0] != results[1]  # so a step too few would be noticed
+    return results[1]
+
+
+@pytest.fixture(scope="module")
+def board(image: Path) -> Iterator[SimulatedBoard]:
+    with SimulatedBoard(sg.Program.load(image).geometry) as board:
+        yield board
+
+
+class Host:
+    """Runs of `siligrad run` on a board, each in a process of its own."""
+
+    def __init__(self, image: Path, board: SimulatedBoard, folder: Path) -> None:
+        self.state, self.output = folder / "state.npz", folder / "out.npz"
+        self.command = [sys.executable, "-m", "siligrad_cli.main", "run", str(image)]
+        self.command += ["--device", f"serial:{board.port}", "--no-compare", "--save-every", "1"]
+        self.command += ["--output", str(self.output)]
+
+    def start(self) -> subprocess.Popen[str]:
+        if self.state.exists():
+            options = ["--resume", str(self.state)]
+        else:
+            options = ["--steps", str(STEPS), "--state", str(self.state)]
+        return subprocess.Popen(
+            [*self.command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait_for_states(self, process: subprocess.Popen[str], count: int) -> None:
+        """Return when so many states have been saved since this was called."""
+        deadline = time.monotonic() + 60
+        seen = self._written()
+        while count:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+            if (now := self._written()) != seen:
+                seen, count = now, count - 1
+
+    def _written(self) -> int:
+        return self.state.stat().st_mtime_ns if self.state.exists() else 0
+
+    def finish(self) -> str:
+        """Let it run to its end, and return what it said."""
+        out, err = (process := self.start()).communicate(timeout=120)
+        assert (process.returncode, err) == (0, "")
+        return out
+
+
+def test_a_host_that_is_killed_ten_times_ends_with_the_same_bits(
+    image: Path, board: SimulatedBoard, uninterrupted: bytes, tmp_path: Path
+) -> None:
+    host = Host(image, board, tmp_path)
+    moment = random.Random(1)
+    for _ in range(KILLS):
+        process = host.start()
+        host.wait_for_states(process, 1)
+        time.sleep(moment.uniform(0, 0.05))  # anywhere in a step, or in what is saved after it
+        process.kill()
+        process.communicate()
+        assert not host.output.exists()
+    assert "resumed   after" in host.finish()
+    assert host.output.read_bytes() == uninterrupted
+
+
+@pytest.mark.parametrize(
+    ("accident", "mend", "said"),
+    [
+        (SimulatedBoard.unplug, SimulatedBoard.plug, "is gone"),
+        (SimulatedBoard.reset, None, "the board has been reset, or another host has taken it"),
+    ],
+)
+def test_an_accident_is_one_line_and_loses_nothing_that_was_saved(
+    accident: Callable[[SimulatedBoard], None],
+    mend: Callable[[SimulatedBoard], None] | None,
+    said: str,
+    image: Path,
+    board: SimulatedBoard,
+    uninterrupted: bytes,
+    tmp_path: Path,
+) -> None:
+    host = Host(image, board, tmp_path)
+    process = host.start()
+    host.wait_for_states(process, 2)
+    accident(board)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert message.count("\n") == 1
+    assert message.startswith("siligrad: ")
+    assert said in message
+    assert f"of {STEPS} steps are saved, and this goes on with them" in message
+    assert message.endswith(f"--resume {host.state}\n")
+    if mend is not None:
+        process = host.start()
+        _, message = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert message.startswith(f"siligrad: device serial:{board.port} cannot be opened: ")
+        assert message.count("\n") == 1
+        mend(board)
+    out = host.finish()
+    assert host.output.read_bytes() == uninterrupted
+    assert "link      " in out
+
+
+def opened(board: SimulatedBoard, image: Path) -> SerialDevice:
+    device = device_class(f"serial:{board.port}")(sg.Program.load(image).geometry)
+    assert isinstance(device, SerialDevice)
+    return device
+
+
+def leave_running(board: SimulatedBoard, image: Path, steps: int) -> None:
+    """Start a run and vanish, like a host that is killed."""
+    program = sg.Program.load(image)
+    with opened(board, image) as device:
+        device.load(program)
+        device.write_register(Register.STEPS, steps)
+        device.write_register(Register.LIMIT, 0)
+        device.write_register(Register.CONTROL, 1)
+
+
+def test_a_board_that_is_still_running_is_waited_for(board: SimulatedBoard, image: Path) -> None:
+    leave_running(board, image, 2000)
+    with opened(board, image) as device:
+        # The run had ended when the device was open, so nothing of this was refused.
+        device.write_lfsr([7, 9])
+        assert device.read_lfsr() == (7, 9)
+        assert device.read_cycles() > 2000 * 100
+
+
+def test_a_board_that_never_ends_is_given_up(
+    board: SimulatedBoard, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_running(board, image, 65535)
+    with monkeypatch.context() as patched:
+        patched.setattr(serial_device, "_IDLE_SECONDS", 0.05)
+        with pytest.raises(
+            DeviceError, match=r"is busy with a run that another host has started, for \d+ cycles"
+        ):
+            opened(board, image)
+    board.reset()
+    opened(board, image).close()
