@@ -287,11 +287,11 @@ class HostInterface(wiring.Component):
         if self.locked:
             values[Register.BUILD] = Const(Build.LOCKED, 32)
         if self.baked is not None:
-            # A reset gives nothing back that was written over.
+            # A reset gives nothing back that was written over. Before the first start only the host
+            # writes, and simulators may not know yet what nothing has changed.
             lost = Signal(len(Held), reset_less=True)
-            program_written = Signal()
-            m.d.comb += program_written.eq(self.line_words.any())
-            m.d.sync += lost.eq(lost | Cat(self.written, program_written))
+            by_run = self.written & started.replicate(len(Memory))
+            m.d.sync += lost.eq(lost | Cat(by_run | self.request_write, self.line_words.any()))
             values[Register.BAKED] = Const(self.baked.image, 32)
             values[Register.HELD] = Cat(*(~bit for bit in lost))
         register_data = Signal(32)
