@@ -3,8 +3,9 @@
  * C99, freestanding, also C++. Nothing is allocated and nothing is global: every object belongs to the caller, and two
  * accelerators need two of each. No function may be called for one accelerator from two threads at once.
  *
- * Compile and link firmware/src/siligrad.c and firmware/src/siligrad_load.c; siligrad_strerror.c where error texts are
- * wanted, siligrad_link.c (siligrad_link.h) where the accelerator is at the other end of a serial line.
+ * Compile and link firmware/src/siligrad.c and siligrad_load.c; where they are used, siligrad_lfsr.c (shift registers),
+ * siligrad_rate.c (learning rate), siligrad_strerror.c (error texts), and siligrad_link.c (siligrad_link.h) where the
+ * accelerator is at the other end of a serial line.
  *
  * Functions that return an int return 0, or what they say, or a negative SILIGRAD_E* (siligrad_strerror has a sentence
  * for each, with what to do). Every wait is bounded by a number that the caller gives.
@@ -142,6 +143,7 @@ struct siligrad_tensor {
     uint32_t columns; /* of the matrix */
     int32_t fraction; /* bits behind the binary point */
     int32_t limit;    /* largest magnitude of a code */
+    uint32_t words;   /* in each bank */
     uint8_t role;     /* enum siligrad_role */
     uint8_t memory;   /* enum siligrad_memory */
     uint8_t flags;    /* of enum siligrad_flag */
@@ -151,26 +153,21 @@ struct siligrad_tensor {
 /* An accelerator and the program in it. Made by siligrad_open; read only for the caller. */
 struct siligrad {
     struct siligrad_bus bus;
-    uint32_t array;         /* N: the array is N x N, a memory has N banks */
-    uint32_t operand_bits;  /* of an operand of the array */
-    uint32_t sum_bits;      /* of an accumulator */
-    uint32_t word_bits;     /* of a word of the memories */
-    uint32_t depth[3];      /* words in each bank of X, W, E */
-    uint32_t program_depth; /* lines of program memory */
+    uint32_t array;    /* N: the array is N x N, a memory has N banks */
+    uint32_t bits;     /* widths, a byte each from the lowest: N again, an operand's, an accumulator's, a word's */
+    uint32_t depth[4]; /* words in each bank of X, W and E; lines of the program memory */
 
-    /* The program: valid while `loaded` is not 0. */
-    uint32_t loaded;
-    struct siligrad_tensor *tensors; /* the caller's */
+    /* The program; there is none while `tensor_count` is 0. */
     uint32_t tensor_count;
-    const char *names; /* the caller's */
+    struct siligrad_tensor *tensors; /* the caller's */
+    const char *names;               /* the caller's, or NULL */
     uint32_t instructions;
-    uint32_t lines;     /* of program memory that they take */
     uint32_t steps;     /* times that a run executes them */
     uint32_t stride[3]; /* words by which tensors that move do so in X, W, E with each step */
     uint64_t cycles;    /* of a run; exact */
 
     /* The driver's own. */
-    uint32_t bank_bits; /* of a word's offset in a memory, that choose its bank */
+    uint32_t bank_bits; /* of a word's place in a memory, that choose its bank */
     int32_t error;      /* the first of this call */
 };
 
@@ -178,24 +175,23 @@ struct siligrad {
 struct siligrad_loader {
     struct siligrad *device;
     char *names;
-    uint32_t tensor_room, name_room;
-    uint32_t mode;
-    uint32_t position;            /* bytes that came */
-    uint32_t size;                /* bytes of the image, from the header on */
-    uint32_t crc, crc_expected;   /* of what came; of the whole image, from the header on */
-    uint32_t end[5];              /* of each section */
-    uint32_t begin[5];            /* of each section */
-    uint32_t section;             /* the one that is coming */
-    uint32_t held;                /* of `bytes`, that came */
-    uint32_t words;               /* of the program, that came */
-    uint32_t lines_left;          /* of an instruction */
-    uint32_t first, final;        /* whether this line is an instruction's first, and that the last one */
-    uint32_t data_bytes;          /* of the tensors that came */
-    uint32_t tensor;              /* whose data is coming; the number of those that are done */
-    uint32_t address, bank;       /* of its next word */
-    uint32_t address_end;         /* where its words end */
-    int32_t error;                /* the first; returned by every call from then on */
-    uint8_t bytes[96];            /* the beginning of what has not come whole */
+    uint32_t mode, tensor_room, name_room;
+    uint32_t position;          /* bytes that came */
+    uint32_t size;              /* bytes of the image, from the header on */
+    uint32_t crc, crc_expected; /* of what came; of the whole image, from the header on */
+    uint32_t length[5];         /* of the sections */
+    uint32_t section, left;     /* those that have begun; bytes to come of the last of them */
+    uint32_t held;              /* of `bytes`, that came */
+    uint32_t words;             /* of the program, that came */
+    uint32_t lines_left;        /* of an instruction */
+    uint32_t instructions;      /* that came */
+    uint32_t tensors;           /* that came */
+    uint32_t data_bytes;        /* of those */
+    uint32_t filling;           /* tensors whose data came or are coming */
+    uint32_t codes_left;        /* of the last of them */
+    uint32_t bank, offset;      /* of its next code */
+    int32_t error;              /* the first; returned by every call from then on */
+    uint8_t bytes[96];          /* the beginning of what has not come whole */
 };
 
 /* What a load does. */

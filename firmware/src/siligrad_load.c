@@ -23,45 +23,38 @@ static uint32_t little_32(const uint8_t *bytes)
 
 uint32_t siligrad_access_crc(uint32_t crc, uint8_t byte)
 {
-    /* The CRC of IEEE 802.3, four bits at a time: entry i is what the bits i in front leave. */
-    static const uint32_t table[16] = {
-        0x00000000u, 0x1db71064u, 0x3b6e20c8u, 0x26d930acu, 0x76dc4190u, 0x6b6b51f4u, 0x4db26158u, 0x5005713cu,
-        0xedb88320u, 0xf00f9344u, 0xd6d6a3e8u, 0xcb61b38cu, 0x9b64c2b0u, 0x86d3d2d4u, 0xa00ae278u, 0xbdbdf21cu,
-    };
+    uint32_t bit;
 
+    /* The CRC of IEEE 802.3. A table would be faster, and larger than the loop. */
     crc ^= byte;
-    crc = crc >> 4 ^ table[crc & 15];
-    return crc >> 4 ^ table[crc & 15];
+    for (bit = 0; bit < 8; bit++) {
+        crc = crc >> 1 ^ (0xedb88320u & -(crc & 1));
+    }
+    return crc;
 }
 
 int siligrad_load_begin(struct siligrad_loader *loader, struct siligrad *device, enum siligrad_load_mode mode,
                         struct siligrad_tensor *tensors, uint32_t tensor_room, char *names, uint32_t name_room)
 {
-    static const struct siligrad_loader empty = {0};
-
     if (loader == NULL) {
         return SILIGRAD_EARGUMENT;
     }
-    *loader = empty;
-    if (tensors == NULL || (names == NULL) != (name_room == 0)) {
-        return loader->error = SILIGRAD_EARGUMENT;
-    }
-    loader->error = siligrad_access_begin(device);
+    loader->error = siligrad_access_begin(device, tensors);
     if (loader->error != 0) {
         return loader->error;
     }
+    loader->position = loader->section = loader->left = loader->held = 0;
+    loader->words = loader->lines_left = loader->instructions = 0;
+    loader->tensors = loader->data_bytes = loader->filling = loader->codes_left = loader->bank = 0;
     loader->device = device;
     loader->mode = (uint32_t)mode;
     loader->tensor_room = tensor_room;
     loader->names = names;
     loader->name_room = name_room;
-    loader->size = SILIGRAD_IMAGE_SIZE_MAX; /* until it is known */
     loader->crc = ~(uint32_t)0;
-    device->loaded = 0;
-    device->tensors = tensors;
     device->tensor_count = 0;
+    device->tensors = tensors;
     device->names = names;
-    device->instructions = 0;
     return 0;
 }
 
@@ -81,8 +74,8 @@ static int take_header(struct siligrad_loader *loader)
     const uint8_t *bytes = loader->bytes;
     uint32_t index, end = SILIGRAD_IMAGE_HEADER_BYTES;
 
-    if (little_16(bytes + SILIGRAD_IMAGE_AT_VERSION) != SILIGRAD_IMAGE_VERSION ||
-        little_16(bytes + SILIGRAD_IMAGE_AT_HEADER_SIZE) != SILIGRAD_IMAGE_HEADER_BYTES) {
+    if (little_32(bytes + SILIGRAD_IMAGE_AT_VERSION) !=
+        (SILIGRAD_IMAGE_VERSION | SILIGRAD_IMAGE_HEADER_BYTES << 16)) {
         return SILIGRAD_EFORMAT;
     }
     loader->size = little_32(bytes + SILIGRAD_IMAGE_AT_SIZE);
@@ -90,100 +83,86 @@ static int take_header(struct siligrad_loader *loader)
         return SILIGRAD_ESIZE;
     }
     loader->crc_expected = little_32(bytes + SILIGRAD_IMAGE_AT_CRC);
-    if (bytes[SILIGRAD_IMAGE_AT_ARRAY] != device->array ||
-        bytes[SILIGRAD_IMAGE_AT_OPERAND_BITS] != device->operand_bits ||
-        bytes[SILIGRAD_IMAGE_AT_SUM_BITS] != device->sum_bits ||
-        bytes[SILIGRAD_IMAGE_AT_WORD_BITS] != device->word_bits ||
-        little_32(bytes + SILIGRAD_IMAGE_AT_PROGRAM_DEPTH) != device->program_depth) {
+    if (little_32(bytes + SILIGRAD_IMAGE_AT_ARRAY) != device->bits) {
         return SILIGRAD_ETARGET;
     }
-    for (index = 0; index < 3; index++) {
+    for (index = 0; index < 4; index++) {
         if (little_32(bytes + SILIGRAD_IMAGE_AT_X_DEPTH + 4 * index) != device->depth[index]) {
             return SILIGRAD_ETARGET;
         }
+    }
+    for (index = 0; index < 3; index++) {
         device->stride[index] = little_16(bytes + SILIGRAD_IMAGE_AT_X_STRIDE + 2 * index);
     }
     device->steps = little_16(bytes + SILIGRAD_IMAGE_AT_STEPS);
     device->cycles = little_32(bytes + SILIGRAD_IMAGE_AT_CYCLES) |
                      (uint64_t)little_32(bytes + SILIGRAD_IMAGE_AT_CYCLES + 4) << 32;
     /* A limit of no cycles would be none. */
-    if (device->steps == 0 || device->cycles == 0) {
+    if (device->cycles == 0) {
         return SILIGRAD_EIMAGE;
     }
     for (index = 0; index < SECTIONS; index++) {
         const uint8_t *section = bytes + SILIGRAD_IMAGE_AT_PROGRAM_OFFSET + 8 * index;
-        uint32_t begin = little_32(section), length = little_32(section + 4);
 
-        if (begin < end || begin > loader->size || length > loader->size - begin) {
+        /* Each begins at the next multiple of eight bytes. Whether all of them come will be seen. */
+        if (little_32(section) != end) {
             return SILIGRAD_EIMAGE;
         }
-        end = begin + length;
-        loader->begin[index] = begin;
-        loader->end[index] = end;
+        loader->length[index] = little_32(section + 4);
+        end = (end + loader->length[index] + 7) & ~(uint32_t)7;
     }
-    if (loader->names != NULL && loader->end[NAMES] - loader->begin[NAMES] > loader->name_room) {
-        return SILIGRAD_EROOM;
+    if (loader->names != NULL) {
+        if (loader->length[NAMES] >= loader->name_room) {
+            return SILIGRAD_EROOM;
+        }
+        loader->names[loader->length[NAMES]] = '\0'; /* the end of the last name, should it have none */
     }
     return 0;
 }
 
 static int take_program_word(struct siligrad_loader *loader)
 {
-    struct siligrad *device = loader->device;
-    uint32_t value = little_32(loader->bytes), index = loader->words++ % SILIGRAD_LINE_WORDS;
+    uint32_t value = little_32(loader->bytes), word = loader->words++;
 
-    if (loader->words > device->program_depth * SILIGRAD_LINE_WORDS) {
+    if (word >= loader->device->depth[3] * SILIGRAD_LINE_WORDS) {
         return SILIGRAD_EIMAGE;
     }
-    if (index == 0) {
-        loader->first = loader->lines_left == 0;
-        if (loader->first) {
-            uint32_t segments = value >> SILIGRAD_SEGMENTS_BIT & SILIGRAD_SEGMENTS_MASK;
-
-            if (loader->final || segments == 0 || segments > SILIGRAD_SEGMENTS_MAX) {
-                return SILIGRAD_EIMAGE;
-            }
-            loader->lines_left = SILIGRAD_HEADER_LINES + segments;
-            device->instructions++;
+    if (word % SILIGRAD_LINE_WORDS == 0) {
+        if (loader->lines_left == 0) {
+            loader->lines_left = SILIGRAD_HEADER_LINES + (value >> SILIGRAD_SEGMENTS_BIT & SILIGRAD_SEGMENTS_MASK);
+            loader->instructions++;
         }
         loader->lines_left--;
     }
-    if (loader->first && index == SILIGRAD_FINAL_WORD) {
-        loader->final = value >> SILIGRAD_FINAL_BIT & SILIGRAD_FINAL_MASK;
-    }
-    return put(loader, SILIGRAD_REGION_PROGRAM + 4 * (loader->words - 1), value);
+    return put(loader, SILIGRAD_REGION_PROGRAM + SILIGRAD_WORD * word, value);
 }
 
-/* Return whether all of a tensor lies in its memory, and begins where a tile may. */
-static int is_inside(const struct siligrad *device, const struct siligrad_tensor *tensor, uint32_t words)
+/* Return the words that a tensor takes in each bank; 0 if they are none, or more than `depth`. */
+static uint32_t count_words(const struct siligrad_tensor *tensor, uint32_t array, uint32_t depth)
 {
-    uint32_t room = device->depth[tensor->memory] - words, at;
+    uint32_t row_of_tiles = 0, words = 0, at;
 
-    if (words == 0 || tensor->base > room) {
-        return 0;
+    /* By counting: some processors cannot divide. Whatever the sizes, neither loop goes further than the depth. */
+    for (at = 0; at < tensor->columns && row_of_tiles <= depth; at += array) {
+        row_of_tiles += array;
     }
-    room -= tensor->base;
-    /* The others of a tensor that moves; no product here is larger than 32 bits hold. */
-    if ((tensor->flags & SILIGRAD_MOVES) != 0 && (device->steps - 1) * device->stride[tensor->memory] > room) {
-        return 0;
+    for (at = 0; at < tensor->rows && words <= depth && row_of_tiles != 0; at += array) {
+        words += row_of_tiles;
     }
-    for (at = 0; at < tensor->base; at += device->array) {
-    }
-    return at == tensor->base;
+    return words <= depth ? words : 0;
 }
 
 static int take_tensor(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
     const uint8_t *bytes = loader->bytes;
-    struct siligrad_tensor *tensor = device->tensors + device->tensor_count;
-    uint32_t words, data = little_32(bytes + SILIGRAD_TENSOR_AT_DATA);
-    uint32_t flags = little_16(bytes + SILIGRAD_TENSOR_AT_FLAGS);
-    uint32_t largest = ((uint32_t)1 << (device->word_bits - 1)) - 1;
+    struct siligrad_tensor *tensor = device->tensors + loader->tensors;
+    uint32_t data = little_32(bytes + SILIGRAD_TENSOR_AT_DATA), room;
 
-    if (device->tensor_count == loader->tensor_room) {
+    if (loader->tensors == loader->tensor_room) {
         return SILIGRAD_EROOM;
     }
+    loader->tensors++;
     tensor->name = little_32(bytes + SILIGRAD_TENSOR_AT_NAME);
     tensor->base = little_32(bytes + SILIGRAD_TENSOR_AT_BASE);
     tensor->rows = little_32(bytes + SILIGRAD_TENSOR_AT_ROWS);
@@ -194,33 +173,36 @@ static int take_tensor(struct siligrad_loader *loader)
                     (uint64_t)little_32(bytes + SILIGRAD_TENSOR_AT_SCALE + 4) << 32;
     tensor->role = bytes[SILIGRAD_TENSOR_AT_ROLE];
     tensor->memory = bytes[SILIGRAD_TENSOR_AT_MEMORY];
-    tensor->flags = (uint8_t)flags;
+    tensor->flags = bytes[SILIGRAD_TENSOR_AT_FLAGS];
     tensor->loaded = data != SILIGRAD_IMAGE_NO_DATA;
     if (tensor->role > SILIGRAD_OUTPUT || tensor->memory > SILIGRAD_E ||
-        flags > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) || (uint32_t)tensor->limit > largest ||
-        tensor->name >= loader->end[NAMES] - loader->begin[NAMES]) {
+        tensor->flags > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) ||
+        tensor->name >= loader->length[NAMES] ||
+        (uint32_t)tensor->limit >> ((device->bits >> 24) - 1) != 0) {
         return SILIGRAD_EIMAGE;
     }
-    words = siligrad_access_words(device, tensor);
-    if (!is_inside(device, tensor, words)) {
+    /* It must lie in its memory, whole, and begin where a tile may. */
+    room = device->depth[tensor->memory];
+    tensor->words = count_words(tensor, device->array, room);
+    room -= tensor->words;
+    if (tensor->words == 0 || tensor->base > room) {
         return SILIGRAD_EIMAGE;
     }
-    /* The code of 1 must exist where only +1 and -1 do. */
-    if ((flags & SILIGRAD_SIGN) != 0 &&
-        (tensor->fraction < 0 || tensor->fraction > 15 || tensor->limit >> tensor->fraction == 0)) {
+    room -= tensor->base;
+    /* Factors of 16 bits: the product cannot wrap. */
+    if ((tensor->flags & SILIGRAD_MOVES) != 0 && (device->steps - 1) * device->stride[tensor->memory] > room) {
         return SILIGRAD_EIMAGE;
     }
     if (tensor->loaded) {
         /* Data lie in the order of their tensors, without gaps. */
-        if (data != loader->data_bytes || (flags & SILIGRAD_MOVES) != 0) {
+        if (data != loader->data_bytes || (tensor->flags & SILIGRAD_MOVES) != 0) {
             return SILIGRAD_EIMAGE;
         }
-        loader->data_bytes += 2 * words * device->array;
-        if (loader->data_bytes > loader->end[DATA] - loader->begin[DATA]) {
+        loader->data_bytes += 2 * tensor->words * device->array;
+        if (loader->data_bytes > loader->length[DATA]) {
             return SILIGRAD_EIMAGE;
         }
     }
-    device->tensor_count++;
     return 0;
 }
 
@@ -228,28 +210,30 @@ static int take_code(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
     const struct siligrad_tensor *tensor;
-    int32_t code = (int32_t)(little_16(loader->bytes) ^ 0x8000) - 0x8000;
+    int32_t code = siligrad_access_code(little_16(loader->bytes));
     uint32_t offset;
 
-    if (loader->address == loader->address_end) {
+    if (loader->codes_left == 0) {
         /* The next tensor that has data. */
         do {
-            if (loader->tensor == device->tensor_count) {
+            if (loader->filling == loader->tensors) {
                 return SILIGRAD_EIMAGE;
             }
-            tensor = device->tensors + loader->tensor++;
+            tensor = device->tensors + loader->filling++;
         } while (!tensor->loaded);
-        loader->address = tensor->base;
-        loader->address_end = tensor->base + siligrad_access_words(device, tensor);
+        loader->codes_left = tensor->words * device->array;
+        loader->offset = siligrad_access_offset(device, tensor->memory, tensor->base);
     }
-    tensor = device->tensors + loader->tensor - 1;
+    loader->codes_left--;
+    tensor = device->tensors + loader->filling - 1;
     if (code > tensor->limit || code < -tensor->limit) {
         return SILIGRAD_EIMAGE;
     }
-    offset = siligrad_access_offset(device, tensor->memory, loader->address) + 4 * loader->bank;
+    offset = loader->offset;
+    loader->offset += SILIGRAD_WORD;
     if (++loader->bank == device->array) {
         loader->bank = 0;
-        loader->address++;
+        loader->offset = siligrad_access_next(device, loader->offset);
     }
     return put(loader, offset, (uint32_t)code);
 }
@@ -258,11 +242,12 @@ static int take_code(struct siligrad_loader *loader)
 static int take(struct siligrad_loader *loader, uint32_t position, uint8_t byte)
 {
     static const uint8_t entry_bytes[SECTIONS] = {4, SILIGRAD_TENSOR_BYTES, 1, 2, 1};
+    uint32_t section;
 
     if (position < SILIGRAD_IMAGE_HEADER_BYTES) {
         loader->bytes[position] = byte;
-        if (position < 8 &&
-            byte != (uint8_t)((position < 4 ? SILIGRAD_IMAGE_MAGIC_0 : SILIGRAD_IMAGE_MAGIC_1) >> position % 4 * 8)) {
+        if (position == 7 && (little_32(loader->bytes) != SILIGRAD_IMAGE_MAGIC_0 ||
+                              little_32(loader->bytes + 4) != SILIGRAD_IMAGE_MAGIC_1)) {
             return SILIGRAD_EMAGIC;
         }
         return position == SILIGRAD_IMAGE_HEADER_BYTES - 1 ? take_header(loader) : 0;
@@ -270,36 +255,35 @@ static int take(struct siligrad_loader *loader, uint32_t position, uint8_t byte)
     if (position >= loader->size) {
         return SILIGRAD_ESIZE;
     }
-    while (loader->section < SECTIONS && position >= loader->end[loader->section]) {
-        if (loader->held != 0) {
+    while (loader->left == 0) {
+        if (position % 8 != 0) {
+            return 0; /* between sections */
+        }
+        if (loader->held != 0 || loader->section == SECTIONS) {
             return SILIGRAD_EIMAGE;
         }
-        loader->section++;
+        loader->left = loader->length[loader->section++];
     }
-    if (loader->section == SECTIONS || position < loader->begin[loader->section]) {
-        return 0; /* between sections */
-    }
+    loader->left--;
     loader->bytes[loader->held++] = byte;
-    if (loader->held < entry_bytes[loader->section]) {
+    section = loader->section - 1;
+    if (loader->held < entry_bytes[section]) {
         return 0;
     }
     loader->held = 0;
-    switch (loader->section) {
-    case PROGRAM:
+    if (section == PROGRAM) {
         return take_program_word(loader);
-    case TENSORS:
-        return take_tensor(loader);
-    case NAMES:
-        if (loader->names != NULL) {
-            loader->names[position - loader->begin[NAMES]] = (char)byte;
-        }
-        /* The last name must have an end. */
-        return position == loader->end[NAMES] - 1 && byte != 0 ? SILIGRAD_EIMAGE : 0;
-    case DATA:
-        return take_code(loader);
-    default:
-        return 0;
     }
+    if (section == TENSORS) {
+        return take_tensor(loader);
+    }
+    if (section == DATA) {
+        return take_code(loader);
+    }
+    if (section == NAMES && loader->names != NULL) {
+        loader->names[loader->length[NAMES] - 1 - loader->left] = (char)byte;
+    }
+    return 0;
 }
 
 int siligrad_load(struct siligrad_loader *loader, const void *bytes, uint32_t count)
@@ -311,11 +295,11 @@ int siligrad_load(struct siligrad_loader *loader, const void *bytes, uint32_t co
     }
     for (; count != 0 && loader->error == 0; count--) {
         uint32_t position = loader->position++;
-        int is_crc = position - SILIGRAD_IMAGE_AT_CRC < 4;
+        uint8_t byte = *next++;
 
         /* The CRC is that of the image with zeros in its place. */
-        loader->crc = siligrad_access_crc(loader->crc, is_crc ? 0 : *next);
-        loader->error = take(loader, position, *next++);
+        loader->crc = siligrad_access_crc(loader->crc, position - SILIGRAD_IMAGE_AT_CRC < 4 ? 0 : byte);
+        loader->error = take(loader, position, byte);
     }
     return loader->error;
 }
@@ -323,40 +307,34 @@ int siligrad_load(struct siligrad_loader *loader, const void *bytes, uint32_t co
 /* Return what is wrong with an image that has come whole. */
 static int judge(const struct siligrad_loader *loader)
 {
-    const struct siligrad *device = loader->device;
-
     if (loader->position < SILIGRAD_IMAGE_HEADER_BYTES || loader->position != loader->size) {
         return SILIGRAD_ESIZE;
     }
     if (~loader->crc != loader->crc_expected) {
         return SILIGRAD_ECRC;
     }
-    if (loader->held != 0 || !loader->final || loader->lines_left != 0 || loader->words % SILIGRAD_LINE_WORDS != 0 ||
-        loader->data_bytes != loader->end[DATA] - loader->begin[DATA] || device->tensor_count == 0) {
+    if (loader->section != SECTIONS || loader->left != 0 || loader->lines_left != 0 ||
+        loader->words % SILIGRAD_LINE_WORDS != 0 || loader->data_bytes != loader->length[DATA] ||
+        loader->tensors == 0) {
         return SILIGRAD_EIMAGE;
     }
-    return 0;
+    return siligrad_access_end(loader->device);
 }
 
 int siligrad_load_end(struct siligrad_loader *loader)
 {
-    struct siligrad *device;
+    int error;
 
     if (loader == NULL) {
         return SILIGRAD_EARGUMENT;
     }
-    if (loader->error == 0) {
-        loader->error = judge(loader);
+    error = loader->error != 0 ? loader->error : judge(loader);
+    if (error == 0) {
+        loader->device->instructions = loader->instructions;
+        loader->device->tensor_count = loader->tensors;
+        loader->error = SILIGRAD_EARGUMENT; /* it is over */
+    } else {
+        loader->error = error;
     }
-    if (loader->error == 0) {
-        loader->error = siligrad_access_end(loader->device);
-    }
-    if (loader->error != 0) {
-        return loader->error;
-    }
-    device = loader->device;
-    device->lines = loader->words / SILIGRAD_LINE_WORDS;
-    device->loaded = 1;
-    loader->error = SILIGRAD_EARGUMENT; /* it is over */
-    return 0;
+    return error;
 }
