@@ -197,3 +197,36 @@ def test_noise_without_end_is_dropped() -> None:
     link = Link(board, patience=0.0)
     assert link.read(0, 2).tolist() == [0, 0]
     assert link.dropped > 0
+
+
+class Babbler(Board):
+    """A board, or another's echo, that says the replies of other requests without end."""
+
+    def read(self, size: int) -> bytes:
+        reply = struct.pack("<IIB", 1, 2, 128)
+        return bytes(other_cobs.encode(reply + struct.pack("<I", zlib.crc32(reply)))) + b"\0"
+
+
+def test_replies_to_others_without_end_are_not_listened_to_for_ever() -> None:
+    with pytest.raises(LinkError, match="did not answer 2 times"):
+        Link(Babbler(), patience=60.0, attempts=2)
+
+
+def test_a_line_that_sends_back_what_it_is_given_is_no_board() -> None:
+    class Echo(Board):
+        def write(self, data: bytes) -> None:
+            self.said += data
+
+    with pytest.raises(LinkError, match="did not answer 3 times"):
+        Link(Echo(), patience=0.0, attempts=3)
+
+
+def test_requests_are_counted_and_so_is_what_was_sent_again() -> None:
+    lost = iter([True, True, False, False, True, False, False])
+    board = Board()
+    link = Link(board, patience=0.0)
+    board.line = lambda frame: [] if next(lost, False) else [frame]
+    link.write(1, np.array([7], np.uint32))  # twice lost on its way there
+    link.write(2, np.array([8], np.uint32))  # once
+    assert (link.requests, link.resent, link.dropped) == (3, 3, 0)
+    assert board.executed == [(1, 7), (2, 8)]
