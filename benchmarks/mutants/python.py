@@ -72,10 +72,13 @@ SUITES: Mapping[str, Sequence[str]] = {
     "frontend/siligrad/fixed.py": (
         "tests/frontend/test_fixed.py",
         "frontend/siligrad/fixed.py",
-        "tests/frontend/test_compiled_networks.py",
+        "tests/frontend/test_formats.py",
         "tests/frontend/test_compiler.py",
+        "tests/frontend/test_compiled_networks.py",
+        "tests/sim/test_reference_instructions.py",
     ),
     "sim/siligrad_sim/reference.py": (
+        "tests/sim/test_reference_instructions.py",
         "tests/sim/test_reference.py",
         f"{_CAMPAIGN}test_a_case_is_compiled_to_the_network_that_it_describes",
         "tests/sim/test_lockstep.py",
