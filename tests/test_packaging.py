@@ -140,7 +140,7 @@ def test_with_the_extra_demo_everything_works(
     pip = [core / "python", "-m", "pip", "install", "--quiet", "--constraint", versions]
     run([*pip, f"{wheel}[demo]"], tmp_path)
     run([core / "python", "-m", "pip", "check"], tmp_path)
-    demo = ["demo", "--json", "--steps", "2", "--device", "pysim"]
+    demo = ["demo", "--json", "--steps", "2", "--hidden", "4", "--device", "pysim"]
     report = json.loads(run([core / "siligrad", *demo], tmp_path))
     assert report["device"] == "pysim"
     assert report["steps"] == 2
