@@ -4,26 +4,31 @@ PYTHON ?= python3
 VENV := .venv
 JOBS ?= 2
 DEMO_ARGS ?=
+SOC_ARGS ?=
 PYTEST_ARGS ?=
 
 INSTALLED := $(VENV)/installed
 ORACLES := $(VENV)/installed-oracles
 
-.PHONY: help demo test lint lock clean python machine
+.PHONY: help demo soc test lint lock clean python machine
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo    set up $(VENV), then train a network and compare the hardware with the mathematics'
+	@echo 'make soc     simulate a chip that trains by itself, and the same step in software on its processor'
 	@echo 'make test    set up $(VENV) and what the machine lacks, then run every test'
 	@echo 'make lint    style, format and types'
 	@echo 'make lock    write the requirements*.lock files anew (UPGRADE=--upgrade: with the newest versions)'
 	@echo 'make clean   remove $(VENV), build/ and the caches of the tools, but not ~/.cache/siligrad'
 	@echo
-	@echo 'PYTHON=python3.12 chooses the interpreter, DEMO_ARGS and PYTEST_ARGS are passed on.'
+	@echo 'PYTHON=python3.12 chooses the interpreter, DEMO_ARGS, SOC_ARGS and PYTEST_ARGS are passed on.'
 
 demo: $(INSTALLED)
 	$(VENV)/bin/siligrad demo $(DEMO_ARGS)
+
+soc: machine $(INSTALLED)
+	$(VENV)/bin/siligrad soc $(SOC_ARGS)
 
 test: machine $(INSTALLED) $(ORACLES)
 	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
@@ -86,6 +91,7 @@ machine:
 	command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing="$$missing g++"; \
 	$(PYTHON) -c '$(LIBPYTHON)' 2>/dev/null || missing="$$missing $(LIBPYTHON_PACKAGE)"; \
 	command -v ccache >/dev/null || missing="$$missing ccache"; \
+	command -v riscv64-unknown-elf-gcc >/dev/null || missing="$$missing gcc-riscv64-unknown-elf"; \
 	command -v icebox_vlog >/dev/null || missing="$$missing fpga-icestorm"; \
 	command -v dot >/dev/null || { [ "$$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; } || missing="$$missing graphviz"; \
 	missing=$${missing# }; \

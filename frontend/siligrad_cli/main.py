@@ -22,6 +22,7 @@ from siligrad_cli import (
     quantize,
     report,
     run,
+    soc,
     train,
     verify,
 )
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.add_parser(commands)
     prove.add_parser(commands)
     verify.add_parser(commands)
+    soc.add_parser(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))
