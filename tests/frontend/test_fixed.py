@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siligrad.fixed import FormatError, QFormat, Rounding, saturate, shift_round
+from siligrad.fixed import FormatError, QFormat, Rounding, narrow, saturate, shift_round
 from siligrad.isa import DRAW_BITS, SHIFT_MAX
 
 codes = st.integers(-(2**60), 2**60)
@@ -105,3 +105,57 @@ def test_a_format_that_does_not_exist_is_refused() -> None:
         shift_round(np.array([1]), 48, Rounding.FLOOR)
     with pytest.raises(FormatError, match="needs draws"):
         shift_round(np.array([1]), 1, Rounding.STOCHASTIC)
+
+
+@pytest.mark.parametrize(
+    ("bits", "magnitude", "frac"),
+    [
+        (16, 0.0, 15),
+        (16, 1.0, 14),
+        (16, 0.5, 15),
+        (16, 32767.0, 0),  # the largest code itself
+        (16, 32767.5, -1),  # rounds to 32768, the even one
+        (16, 32767.25, 0),
+        (8, 127.0, 0),
+        (8, 128.0, -1),
+        (2, 1.0, 0),  # codes -1, 0 and 1
+        (2, 1.5, -1),
+    ],
+)
+def test_covering_is_exact_at_the_limits(bits: int, magnitude: float, frac: int) -> None:
+    assert QFormat.covering(bits, magnitude) == QFormat(bits, frac)
+
+
+@pytest.mark.parametrize("magnitude", [-0.5, -1.0, -(2.0**-40), math.inf, -math.inf, math.nan])
+def test_no_format_covers_what_is_no_magnitude(magnitude: float) -> None:
+    message = f"magnitude must be finite and not negative, not {magnitude}"
+    with pytest.raises(FormatError, match=message):
+        QFormat.covering(16, magnitude)
+
+
+def test_a_format_says_what_it_holds() -> None:
+    q = QFormat(16, 12)
+    assert (q.limit, q.largest, q.resolution) == (32767, 32767 / 4096, 1 / 4096)
+    assert (QFormat(2, 0).limit, QFormat(32, -3).largest) == (1, (2**31 - 1) * 8)
+    assert str(q) == "16 bits, 12 of fraction"
+    assert q.decode(np.array([-32767, 1, 0])).tolist() == [-32767 / 4096, 1 / 4096, 0]
+    for bits in (1, 33):
+        with pytest.raises(FormatError, match=f"bits must be from 2 to 32, not {bits}"):
+            QFormat(bits, 0)
+
+
+@pytest.mark.parametrize(("word_bits", "operand_bits"), [(16, 8), (12, 11), (8, 4), (6, 6)])
+def test_every_word_narrows_to_the_nearest_operand_ties_up(
+    word_bits: int, operand_bits: int
+) -> None:
+    words = np.arange(1 - 2 ** (word_bits - 1), 2 ** (word_bits - 1))
+    limit, unit = 2 ** (operand_bits - 1) - 1, 2 ** (word_bits - operand_bits)
+    want = [
+        min(max(math.floor(Fraction(word, unit) + Fraction(1, 2)), -limit), limit)
+        for word in words.tolist()
+    ]
+    if unit == 1:
+        want = words.tolist()
+    assert narrow(words, word_bits, operand_bits).tolist() == want
+    small = words.astype(np.int16)  # half of the largest word must not overflow it
+    assert narrow(small, word_bits, operand_bits).tolist() == want
