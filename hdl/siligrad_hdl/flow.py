@@ -19,8 +19,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
+
+from amaranth.build import ResourceError
 
 from siligrad.baked import Baked
 from siligrad.errors import SiligradError
@@ -186,12 +189,22 @@ def _names(board: Board) -> list[str]:
 
 def _platform(board: Board) -> Any:
     try:
-        return board.platform()
+        platform, tried = board.platform(), board.platform()
     except ModuleNotFoundError as error:
         raise BoardError(
             f"the package {error.name} is missing, which knows the pins of {board.title}: "
             "type `pip install 'siligrad[boards]'`"
         ) from None
+    try:
+        uart = tried.request("uart", 0, dir="-")
+        _ = uart.rx, uart.tx
+        if board.led:
+            reduce(getattr, board.led[1:], tried.request(board.led[0], 0, dir="-"))
+    except (ResourceError, NameError, AttributeError) as error:
+        raise BoardError(
+            f"the file of {board.title} has a bad pin: {error}; correct its platform or its led"
+        ) from None
+    return platform
 
 
 def _plan(
@@ -204,6 +217,7 @@ def _plan(
         emit_src=False,  # or a line that moves would be another build
         debug_verilog=False,
         script_after_read=COLLISIONS,
+        synth_opts=list(board.technology.synthesis),
         # We look at the clock ourselves, and say which path is too slow.
         nextpnr_opts=[
             *("--report", _ROUTED),

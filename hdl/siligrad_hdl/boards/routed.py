@@ -61,14 +61,17 @@ class Routed:
 
 
 _CELLS = {
-    "lut": ("ICESTORM_LC", "TRELLIS_COMB"),
-    "ff": ("TRELLIS_FF",),
-    "dsp": ("ICESTORM_DSP", "MULT18X18D"),
-    "bram": ("ICESTORM_RAM", "DP16KD"),
+    "lut": ("ICESTORM_LC", "TRELLIS_COMB", "OXIDE_COMB", "LUT4", "ALU"),
+    "ff": ("TRELLIS_FF", "OXIDE_FF", "DFF"),
+    "dsp": ("ICESTORM_DSP", "MULT18X18D", "MULT18_CORE", "MULT18X18"),
+    "bram": ("ICESTORM_RAM", "DP16KD", "OXIDE_EBR", "BSRAM"),
 }
-"""Names of cells in reports of nextpnr for iCE40 and ECP5."""
+"""Names of cells in reports of nextpnr for iCE40, ECP5, Nexus and Gowin. There an adder's bit takes
+the place of a lookup table."""
 
-_SYNTHETIC = re.compile(r"_(?:SB_|LUT4_|TRELLIS_|CCU2C_|PFUMX_|L6MUX21_)|\$(?!\d)")
+_SYNTHETIC = re.compile(
+    r"_(?:SB_|LUT\d_|TRELLIS_|CCU2C?_|PFUMX_|L6MUX21_|WIDEFN9_|FD1P3\w+_|DFF\w*_|ALU_|MUX2_)|\$(?!\d)"
+)
 
 
 def read_report(path: Path, netlist: Path) -> Routed:
@@ -82,7 +85,7 @@ def read_report(path: Path, netlist: Path) -> Routed:
     top = next(module for module in modules.values() if "top" in module["attributes"])
     used = report["utilization"]
     uses = {
-        name: _sum([used[cell] for cell in cells if cell in used]) for name, cells in _CELLS.items()
+        name: _use([used[cell] for cell in cells if cell in used]) for name, cells in _CELLS.items()
     }
     if "ICESTORM_LC" in used:
         uses["ff"] = Use(sum(map(_is_flip_flop, top["cells"].values())), uses["lut"].available)
@@ -96,9 +99,9 @@ def read_report(path: Path, netlist: Path) -> Routed:
     return Routed(**uses, mhz=achieved["achieved"], slowest=paths[0] if paths else None)
 
 
-def _sum(counts: list[Mapping[str, int]]) -> Use:
-    """Add up several kinds of cells."""
-    return Use(sum(c["used"] for c in counts), sum(c["available"] for c in counts))
+def _use(counts: list[Mapping[str, int]]) -> Use:
+    """Add up kinds of cells that are in one another's places: there are as many as of the first."""
+    return Use(sum(c["used"] for c in counts), counts[0]["available"] if counts else 0)
 
 
 def _is_flip_flop(cell: Mapping[str, Any]) -> bool:

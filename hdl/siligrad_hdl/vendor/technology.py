@@ -43,6 +43,8 @@ class Technology:
         Blocks that synthesis takes for the small memories of sequencer and link together.
     tools
         Programs of a build, by their names in :mod:`siligrad_hdl.boards.tools`.
+    synthesis
+        Options of Yosys' command for the family.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Technology:
     blocks: Callable[[int, int], int]
     small_blocks: int
     tools: tuple[str, ...]
+    synthesis: tuple[str, ...] = ()
 
 
 ICE40 = Technology(
@@ -93,6 +96,8 @@ NEXUS = Technology(
     blocks=nexus.PdpMemory.blocks,
     small_blocks=3,
     tools=("yosys", "nextpnr-nexus", "prjoxide"),
+    # Yosys ties the carry into a chain to a constant, where nextpnr wants nothing: no chains then.
+    synthesis=("-noccu2",),
 )
 
 GOWIN = Technology(
@@ -101,7 +106,7 @@ GOWIN = Technology(
     multipliers=lambda operand_bits: 1,
     block_memory=gowin.SdpMemory,
     blocks=gowin.SdpMemory.blocks,
-    small_blocks=3,
+    small_blocks=4,
     tools=("yosys", "nextpnr-himbaechel", "gowin_pack"),
 )
 

@@ -1,0 +1,142 @@
+"""Builds with the real programs, of a small design in the accelerator's place."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.build import Attrs, Pins, Resource, Subsignal
+from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal
+from amaranth.lib import io
+
+from siligrad_hdl import flow
+from siligrad_hdl.boards import Board, BoardError, find_board
+from siligrad_hdl.boards.clock import ClockGenerator, ClockSetting
+from siligrad_hdl.boards.tools import find_tool
+from siligrad_hdl.flow import BuildError, build
+
+pytestmark = pytest.mark.xdist_group("flow")
+
+
+class Echo(Elaboratable):  # type: ignore[misc]  # Amaranth has no types
+    """Sends back what it receives, inverted, some cycles later."""
+
+    def __init__(self, board: Board, geometry: object, clock: ClockSetting, **rest: object) -> None:
+        self.clock = clock
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        if self.clock.source is not None:
+            m.domains.sync = ClockDomain()
+            m.submodules.clock = ClockGenerator(self.clock)
+        uart = platform.request("uart", 0, dir="-")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        bits = Signal(8)
+        m.d.sync += bits.eq((bits << 1) | ~rx.i)
+        m.d.comb += tx.o.eq(bits[-1] & bits[0])
+        return m
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "BoardTop", Echo)
+
+
+def built(board: Board, folder: Path) -> dict[str, Any]:
+    build(board, board.geometry, board.clock(None), folder)
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "begins"),
+    [
+        # What bitstreams of the families begin with; Gowin's is text.
+        ("icebreaker", ".bin", b"\xff\x00\x00\xff\x7e\xaa\x99\x7e"),
+        ("ulx3s-12f", ".bit", b"\xff\x00"),
+        ("crosslink-nx-vip", ".bit", b"LSCC\xff\x00"),
+        ("tang-nano-9k", ".fs", b"//"),
+    ],
+    ids=["icebreaker", "ulx3s", "crosslink-nx", "tang-nano"],
+)
+def test_each_family_gets_a_bitstream(
+    name: str, suffix: str, begins: bytes, tmp_path: Path
+) -> None:
+    report = built(find_board(name), tmp_path)
+    assert report["bitstream"] == name + suffix
+    assert (tmp_path / report["bitstream"]).read_bytes().startswith(begins)
+    assert report["clock_mhz"] > report["clock_target_mhz"]
+    assert 0 < report["lut"] < 200
+    assert 0 < report["ff"] < 100
+    assert report["dsp"] == report["bram"] == 0
+
+
+def with_uart(board: Board, rx: str, tx: str) -> Board:
+    """Return a board whose file has other pins."""
+
+    def platform() -> Any:
+        made = board.platform()
+        del made.resources["uart", 0]
+        made.add_resources([
+            Resource(
+                "uart",
+                0,
+                Subsignal("rx", Pins(rx, dir="i")),
+                Subsignal("tx", Pins(tx, dir="o")),
+                Attrs(IO_STANDARD="SB_LVCMOS"),
+            )
+        ])
+        return made
+
+    return replace(board, platform=platform)
+
+
+def test_a_pin_that_the_device_does_not_have_is_named(tmp_path: Path) -> None:
+    board = with_uart(find_board("icebreaker"), rx="6", tx="99")
+    with pytest.raises(BuildError) as caught:
+        built(board, tmp_path)
+    message = str(caught.value)
+    assert message.startswith("nextpnr-ice40 fails in step 3 of 4, place and route: ")
+    assert "99" in message
+    assert message.endswith(f"; its output is in {tmp_path}/work/step-3.log")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("rx", "tx", "what"),
+    [("6", "6", "uses physical pin 6, but it is already used"), ("pmod_9:1", "9", "nonexistent")],
+)
+def test_a_pin_that_the_board_does_not_have_is_named_before_anything_is_run(
+    rx: str, tx: str, what: str, tmp_path: Path
+) -> None:
+    board = with_uart(find_board("icebreaker"), rx, tx)
+    with pytest.raises(BoardError, match=f"^the file of iCEBreaker has a bad pin: .*{what}"):
+        built(board, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("led", [("lamp",), ("rgb_led", "violet")])
+def test_an_led_that_the_board_does_not_have_is_named(led: tuple[str, ...], tmp_path: Path) -> None:
+    board = replace(find_board("upduino"), led=led)
+    with pytest.raises(BoardError, match=f"^the file of UPduino v3 has a bad pin: .*{led[-1]}"):
+        built(board, tmp_path)
+
+
+def test_boards_whose_pins_are_in_a_package_that_is_missing_say_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "amaranth_boards", None)
+    monkeypatch.delitem(sys.modules, "amaranth_boards.icebreaker", raising=False)
+    with pytest.raises(
+        BoardError, match=r"amaranth_boards.* is missing, .* type `pip install 'sil"
+    ):
+        built(find_board("icebreaker"), tmp_path)
+
+
+def test_gowins_packer_is_known_by_its_package() -> None:
+    assert find_tool("gowin_pack").version.startswith("apycula 0.")
