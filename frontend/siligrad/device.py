@@ -112,6 +112,17 @@ class Device(ABC):
         """
         return None
 
+    @classmethod
+    def geometry_of(cls) -> Geometry | None:
+        """Return the geometry that the device has, or None if it is made for any that is asked for.
+
+        Raises
+        ------
+        DeviceError
+            If it has one and does not tell.
+        """
+        return None
+
     # What a subclass implements.
 
     @abstractmethod

@@ -22,6 +22,7 @@ from siligrad_cli import (
     quantize,
     report,
     run,
+    selftest,
     soc,
     train,
     verify,
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     boards.add_parser(commands)
     build.add_parser(commands)
     flash.add_parser(commands)
+    selftest.add_parser(commands)
     export.add_parser(commands)
     quantize.add_parser(commands)
     report.add_parser(commands)
