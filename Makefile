@@ -78,6 +78,7 @@ $(ORACLES): requirements-oracle.lock $(INSTALLED)
 
 # What the tests need beyond Python's packages: Icarus, a C++ compiler, what unpacks an iCE40's bitstream, and the shared
 # libpython that cocotb loads into a simulator (Debian's own Python comes without it). All that is missing is named at once.
+# The C driver is judged by gcc, clang with its sanitizers and fuzzer, and cppcheck, and compiled for RISC-V.
 # With ccache the many small models of the benches are built in half the time.
 # Graphviz, which reads what the library draws, is installed where that is easy and not asked for elsewhere.
 LIBPYTHON = import ctypes, sys, sysconfig; \
@@ -92,6 +93,10 @@ machine:
 	$(PYTHON) -c '$(LIBPYTHON)' 2>/dev/null || missing="$$missing $(LIBPYTHON_PACKAGE)"; \
 	command -v ccache >/dev/null || missing="$$missing ccache"; \
 	command -v riscv64-unknown-elf-gcc >/dev/null || missing="$$missing gcc-riscv64-unknown-elf"; \
+	command -v gcc >/dev/null || missing="$$missing gcc"; \
+	echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null \
+	|| missing="$$missing clang libclang-rt-dev"; \
+	command -v cppcheck >/dev/null || missing="$$missing cppcheck"; \
 	command -v icebox_vlog >/dev/null || missing="$$missing fpga-icestorm"; \
 	command -v dot >/dev/null || { [ "$$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; } || missing="$$missing graphviz"; \
 	missing=$${missing# }; \
