@@ -89,11 +89,10 @@ machine:
 	@missing=; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	command -v iverilog >/dev/null || missing="$$missing iverilog"; \
-	command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing="$$missing g++"; \
 	$(PYTHON) -c '$(LIBPYTHON)' 2>/dev/null || missing="$$missing $(LIBPYTHON_PACKAGE)"; \
 	command -v ccache >/dev/null || missing="$$missing ccache"; \
 	command -v riscv64-unknown-elf-gcc >/dev/null || missing="$$missing gcc-riscv64-unknown-elf"; \
-	command -v gcc >/dev/null || missing="$$missing gcc"; \
+	{ command -v gcc && command -v g++; } >/dev/null || missing="$$missing g++"; \
 	echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null \
 	|| missing="$$missing clang libclang-rt-dev"; \
 	command -v cppcheck >/dev/null || missing="$$missing cppcheck"; \
