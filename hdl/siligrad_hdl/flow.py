@@ -224,6 +224,7 @@ def _plan(
             *("--seed", str(seed)),
             *("--freq", f"{top.clock.mhz:g}"),
             "--timing-allow-fail",
+            *board.technology.routing,
         ],
     )
     # Without what only prepares a bitstream for a programmer, such as dfu-suffix.

@@ -14,16 +14,18 @@ from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal
 from amaranth.lib import io
 
 from siligrad_hdl import flow
+from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.boards import Board, BoardError, find_board
 from siligrad_hdl.boards.clock import ClockGenerator, ClockSetting
 from siligrad_hdl.boards.tools import find_tool
 from siligrad_hdl.flow import BuildError, build
+from siligrad_hdl.multiplier import Multiplier
 
 pytestmark = pytest.mark.xdist_group("flow")
 
 
 class Echo(Elaboratable):  # type: ignore[misc]  # Amaranth has no types
-    """Sends back what it receives, inverted, some cycles later."""
+    """Sends back a bit of what it receives, after a memory and a multiplier."""
 
     def __init__(self, board: Board, geometry: object, clock: ClockSetting, **rest: object) -> None:
         self.clock = clock
@@ -36,9 +38,16 @@ class Echo(Elaboratable):  # type: ignore[misc]  # Amaranth has no types
         uart = platform.request("uart", 0, dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
         m.submodules.tx = tx = io.Buffer("o", uart.tx)
-        bits = Signal(8)
+        m.submodules.memory = memory = BlockMemory(shape=16, depth=256)
+        m.submodules.multiplier = multiplier = Multiplier(operand_bits=16)
+        bits = Signal(32)
         m.d.sync += bits.eq((bits << 1) | ~rx.i)
-        m.d.comb += tx.o.eq(bits[-1] & bits[0])
+        m.d.comb += [
+            *(memory.write_address.eq(bits), memory.write_data.eq(bits >> 8)),
+            *(memory.write_enable.eq(bits[7]), memory.read_address.eq(bits >> 24)),
+            *(multiplier.a.eq(memory.read_data), multiplier.b.eq(bits)),
+            tx.o.eq(multiplier.product.xor()),
+        ]
         return m
 
 
@@ -71,9 +80,9 @@ def test_each_family_gets_a_bitstream(
     assert report["bitstream"] == name + suffix
     assert (tmp_path / report["bitstream"]).read_bytes().startswith(begins)
     assert report["clock_mhz"] > report["clock_target_mhz"]
-    assert 0 < report["lut"] < 200
-    assert 0 < report["ff"] < 100
-    assert report["dsp"] == report["bram"] == 0
+    assert 10 < report["lut"] < 300
+    assert 40 < report["ff"] < 200
+    assert report["dsp"] == report["bram"] == 1
 
 
 def with_uart(board: Board, rx: str, tx: str) -> Board:

@@ -43,8 +43,8 @@ class Technology:
         Blocks that synthesis takes for the small memories of sequencer and link together.
     tools
         Programs of a build, by their names in :mod:`siligrad_hdl.boards.tools`.
-    synthesis
-        Options of Yosys' command for the family.
+    synthesis, routing
+        Options of Yosys' command for the family, and of nextpnr.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Technology:
     small_blocks: int
     tools: tuple[str, ...]
     synthesis: tuple[str, ...] = ()
+    routing: tuple[str, ...] = ()
 
 
 ICE40 = Technology(
@@ -98,6 +99,8 @@ NEXUS = Technology(
     tools=("yosys", "nextpnr-nexus", "prjoxide"),
     # Yosys ties the carry into a chain to a constant, where nextpnr wants nothing: no chains then.
     synthesis=("-noccu2",),
+    # The usual router does not find the way from the PLL to the buffer of its clock.
+    routing=("--router", "router1"),
 )
 
 GOWIN = Technology(
