@@ -88,8 +88,12 @@ static uint32_t crc_of_weights(void)
     return ~crc;
 }
 
+#if NETWORK_SOFTWARE_STEPS != 0
+
+static uint32_t states[NETWORK_ARRAY]; /* of the shift registers */
+
 /* Train in software for the first steps. */
-static void train_in_software(uint32_t *states)
+static void train_in_software(void)
 {
     const uint64_t begin = cycles_now();
 
@@ -125,6 +129,8 @@ static int compare(struct siligrad *device)
     return different;
 }
 
+#endif
+
 /* Train on the accelerator; return 0, or an error, or 1 if it does not agree with the software step. */
 static int train(struct siligrad *device)
 {
@@ -147,6 +153,7 @@ static int train(struct siligrad *device)
         }
         running += cycles;
         total += cycles_now() - begin;
+#if NETWORK_SOFTWARE_STEPS != 0
         if (step + 1 == NETWORK_SOFTWARE_STEPS) {
             if ((error = compare(device)) < 0) {
                 return error;
@@ -156,6 +163,7 @@ static int train(struct siligrad *device)
                 return 1;
             }
         }
+#endif
         if ((step + 1) % NETWORK_REPORT_STEPS == 0) {
             report("step", step + 1);
         }
@@ -172,7 +180,6 @@ static int run(void)
     static struct siligrad_loader loader;
     static struct siligrad_tensor tensors[NETWORK_TENSORS];
     static char names[NETWORK_NAME_BYTES];
-    static uint32_t states[NETWORK_ARRAY];
     const struct siligrad_bus bus = {(void *)(uintptr_t)SOC_ACCELERATOR, read32, write32};
     int error;
 
@@ -188,12 +195,12 @@ static int run(void)
     }
     report("image bytes", (uint32_t)(network_image_end - network_image));
     report("loaded at cycle", cycles_now());
-    if (NETWORK_SOFTWARE_STEPS != 0) {
-        if ((error = read_matrices(&device)) < 0 || (error = siligrad_read_lfsr(&device, states)) < 0) {
-            return error;
-        }
-        train_in_software(states);
+#if NETWORK_SOFTWARE_STEPS != 0
+    if ((error = read_matrices(&device)) < 0 || (error = siligrad_read_lfsr(&device, states)) < 0) {
+        return error;
     }
+    train_in_software();
+#endif
     if ((error = train(&device)) != 0 || (error = read_matrices(&device)) < 0) {
         return error;
     }

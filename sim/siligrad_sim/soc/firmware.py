@@ -48,7 +48,7 @@ _SYMBOLS = 2
 _GLOBAL = 1
 """Flags of a section, the type of a table of symbols, and the binding of one of them, in ELF."""
 
-_DRIVER = ("siligrad.c", "siligrad_load.c", "siligrad_strerror.c")
+_DRIVER = ("siligrad.c", "siligrad_load.c", "siligrad_lfsr.c", "siligrad_strerror.c")
 _OWN = ("start.S", "embedded.S", "main.c", "console.c", "software.c")
 
 

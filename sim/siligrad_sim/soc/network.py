@@ -157,7 +157,8 @@ def _sizes(lesson: Lesson) -> str:
         "ARRAY": program.geometry.array,
         "CODE_MAX": (1 << program.geometry.word_bits - 1) - 1,
         "TENSORS": len(program.tensors),
-        "NAME_BYTES": sum(len(tensor.name.encode()) + 1 for tensor in program.tensors),
+        # The driver puts a zero behind the last one's own.
+        "NAME_BYTES": sum(len(tensor.name.encode()) + 1 for tensor in program.tensors) + 1,
         "MATRICES": len(matrices),
         "MATRIX_MAX": max(tensor.rows * tensor.columns for tensor in matrices.values()),
         "PRODUCTS": len(program.instructions),
@@ -185,8 +186,10 @@ def _tables(lesson: Lesson) -> str:
     }  # fmt: skip
     software = _Software(program) if lesson.software_steps else None
     lines = ['#include "network.h"', ""]
+    wanted = {*_matrices(program), *(program.tensors.index(t) for t, _ in arguments.values())}
     for index, tensor in enumerate(program.tensors):
-        lines.append(f"static int16_t matrix_{index}[{tensor.rows * tensor.columns}];")
+        if software is not None or index in wanted:
+            lines.append(f"static int16_t matrix_{index}[{tensor.rows * tensor.columns}];")
     lines.append("")
     for name, (tensor, codes) in arguments.items():
         index = program.tensors.index(tensor)
