@@ -6,9 +6,8 @@ that is drawn there (:func:`claimed`), so an entry that the code has left behind
 a change that is said to be equivalent is judged like any other: if a test fails with it, the claim
 is wrong, which is an error too (:func:`benchmarks.mutants.python.run`).
 
-What is slower, or says something else in the text of an error, is not equivalent. What only code
-could tell that does not exist is: an argument that all callers give rightly, a value that nobody
-makes.
+What says something else in the text of an error is not equivalent. What is only slower is, and
+what could only be told by a value that nobody makes.
 """
 
 from __future__ import annotations
@@ -47,7 +46,17 @@ class Equivalent:
     reason: str
 
 
-EQUIVALENTS: tuple[Equivalent, ...] = ()
+_SIGN = "a sign is 1 or -1"
+
+EQUIVALENTS = (
+    Equivalent(f"{_COMPILER}/algebra.py", "and mask.sign > 0\n", "and mask.sign > -1\n", _SIGN),
+    Equivalent(
+        f"{_COMPILER}/driver.py",
+        "full = QFormat(target.word_bits, 0).limit",
+        "full = QFormat(target.word_bits, -1).limit",
+        "the largest code does not depend on the fraction bits",
+    ),
+)
 """All that are claimed."""
 
 

@@ -68,7 +68,7 @@ class QFormat:
             return cls(bits, bits - 1)
         largest = (1 << (bits - 1)) - 1
         frac = bits - 1 - math.frexp(magnitude)[1]
-        while np.rint(math.ldexp(magnitude, frac)) > largest:
+        if np.rint(math.ldexp(magnitude, frac)) > largest:
             frac -= 1
         return cls(bits, frac)
 

@@ -247,7 +247,8 @@ class ReferenceDevice(Device):
     def _tiles(self, memory: Memory) -> NDArray[np.int16]:
         """Return a memory as tiles, shape ``(tiles, N, N)``."""
         n = self.geometry.array
-        return self._codes[memory].reshape(-1, n, n)
+        codes = self._codes[memory]
+        return codes.reshape(len(codes) // n, n, n)
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,8 @@ def test_what_is_shared_is_added_and_what_cancels_is_gone() -> None:
 
 def test_what_is_one_instruction_stays_one() -> None:
     value = rectify(Value(2.0, U))
-    assert rectify(value.scaled(3.0)).core is value.core
+    for factor in (3.0, 0.25, 0.0):
+        assert rectify(value.scaled(factor)) == value.scaled(factor)
     assert multiply(positive(Value(1.0, U)), value).core is value.core
     hinge = rectify(Value(1.0, SU))
     error = multiply(Value(1.0, Stored(SIGN)), hinge)

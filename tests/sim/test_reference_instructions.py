@@ -117,38 +117,90 @@ BASE = Instruction(
 )
 
 
-@pytest.mark.parametrize("terms", [1100, 1101, 2200])
-def test_the_last_bit_of_a_large_sum_counts(terms: int) -> None:
-    # A sum above 2**24, less almost as much by rows of ones: what is left fits a word, so that
-    # its last bit shows.
-    geometry = Geometry(
-        array=2,
-        operand_bits=8,
-        word_bits=8,
-        sum_bits=32,
-        x_depth=2200,
-        w_depth=6700,
-        e_depth=4,
+DEEP = Geometry(
+    array=2, operand_bits=8, word_bits=8, sum_bits=32, x_depth=2240, w_depth=4480, e_depth=4
+)
+"""Room for more than 2**24 in a sum, where a float of 32 bits loses the last bit."""
+
+
+def constant(depth: int, value: int) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
+    return np.full((depth, 2), value, np.int32)
+
+
+@pytest.mark.parametrize("left", [-3, -1, 0, 1, 3])
+@pytest.mark.parametrize("negate", [0, 1])
+def test_the_last_bit_of_a_large_sum_decides_how_it_is_rounded(left: int, negate: int) -> None:
+    # 1056 * 127 * 127 + 127 * 56 + 24 is 65 * 2**18; the last term is 1 * (24 + left).
+    pair = Pair(DEEP, 0)
+    x, w = constant(2240, 127), constant(4480, 127)
+    x[1056, 1] = x[1057, 0] = 1  # the second column of the last tile
+    w[1056] = 56
+    w[1057] = 24 + left
+    pair.write(Memory.X, x)
+    pair.write(Memory.W, w)
+    large = replace(
+        BASE,
+        segments=(Segment(k=1058, a_k=2, b_k=2),),
+        shift=18,
+        rounding=Rounding.FLOOR,
+        negate=negate,
     )
-    pair = Pair(geometry, 0)
-    total = terms * 127 * 127
-    ones, left = divmod(total - 20, 64 * 127)
-    assert total > 2**24
-    x = np.full((2200, 2), 127, np.int32)
-    w = np.full((6700, 2), 127, np.int32)
-    w[2200 : 2200 + ones] = -127
-    w[6690:] = 0
-    w[6690] = -(left // 64)
+    pair.run([large])
+    exact = -65 * 2**18 - left if negate else 65 * 2**18 + left
+    assert pair.model.memories[Memory.E][0][0] == exact >> 18
+
+
+def test_what_is_left_of_large_products_is_exact() -> None:
+    # 1 * 125 + 1100 * 127 * 127, less 1100 * 127 * 127.
+    pair = Pair(DEEP, 0)
+    x, w = constant(2240, 127), constant(4480, 127)
+    x[0, 0] = x[1, 1] = 1  # the first column
+    w[0] = 125
+    w[2000:] = -127
     pair.write(Memory.X, x)
     pair.write(Memory.W, w)
     segments = (
-        Segment(k=terms, a_k=2, b_k=2),
-        Segment(k=ones, ones=1, ones_shift=6, b_base=2200, b_k=2),
-        Segment(k=2, ones=1, ones_shift=6, b_base=6690, b_k=2),
+        Segment(k=1101, a_k=2, b_k=2),
+        Segment(k=1100, a_base=2, a_k=2, b_base=2000, b_k=2),
     )
-    assert pair.run([replace(BASE, segments=segments)]) == [0]
-    assert 20 <= pair.model.memories[Memory.E][0][0] < 20 + 64
-    pair.run([replace(BASE, segments=segments, shift=3, rounding=Rounding.STOCHASTIC)])
+    pair.run([replace(BASE, segments=segments)])
+    assert pair.model.memories[Memory.E][0][0] == 125
+
+
+def test_what_is_left_of_large_rows_is_exact() -> None:
+    # 1 * 3 + 127 * 0, and 2200 * 127 * 64 added and subtracted.
+    pair = Pair(DEEP, 0)
+    x, w = constant(2240, 1), constant(4480, 127)
+    w[2200:4400] = -127
+    w[4400:] = 0
+    w[4400] = 3
+    pair.write(Memory.X, x)
+    pair.write(Memory.W, w)
+    segments = (
+        Segment(k=2, b_base=4400),
+        Segment(k=2200, ones=1, ones_shift=6, b_k=2),
+        Segment(k=2200, ones=1, ones_shift=6, b_base=2200, b_k=2),
+    )
+    pair.run([replace(BASE, segments=segments)])
+    assert pair.model.memories[Memory.E][0][0] == 3
+
+
+@pytest.mark.parametrize(
+    ("segments", "exact"),
+    [
+        ((Segment(k=1023),), np.float32),  # of up to 2**14 each
+        ((Segment(k=1024),), np.float64),
+        ((Segment(k=1000), Segment(k=24)), np.float64),
+        ((Segment(k=2047, ones=1, ones_shift=6),), np.float32),  # of up to 2**13
+        ((Segment(k=2048, ones=1, ones_shift=6),), np.float64),
+    ],
+)
+def test_sums_that_are_exact_in_it_are_computed_in_the_faster_type(
+    segments: tuple[Segment, ...], exact: type
+) -> None:
+    device = ReferenceDevice(DEEP)
+    device.write_lines(encode_program([replace(BASE, segments=segments)]))
+    assert device._instructions[0].exact is exact
 
 
 def test_many_rows_of_tiles_are_finished_in_order() -> None:

@@ -291,7 +291,8 @@ class _Lowering:
         return left.scaled(1.0 / right.factor)
 
     def _negative(self, node: Node) -> Value:
-        return self._values[node.inputs[0]].scaled(-1.0)
+        (operand,) = node.inputs
+        return self._values[operand].scaled(-1.0)
 
     def _maximum(self, node: Node) -> Value:
         left, right = (self._operand(operand, node) for operand in node.inputs)
@@ -341,7 +342,8 @@ class _Lowering:
         )
 
     def _broadcast_to(self, node: Node) -> Value:
-        return self._operand(node.inputs[0], node)
+        (operand,) = node.inputs
+        return self._operand(operand, node)
 
     def _reshape(self, node: Node) -> Value:
         (operand,) = node.inputs
@@ -361,7 +363,8 @@ class _Lowering:
         return Value(stored.factor, Stored(stored.core.view.T))
 
     def _power(self, node: Node) -> Value:
-        value = self._values[node.inputs[0]]
+        (operand,) = node.inputs
+        value = self._values[operand]
         if isinstance(value.core, Uniform):
             return scalar(float(value.factor ** node.params["exponent"]))
         raise Impossible(

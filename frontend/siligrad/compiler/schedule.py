@@ -183,17 +183,15 @@ def schedule(
     """Return the instructions with the delays that keep them clear of every hazard.
 
     An instruction has the same delay in each step of a run. What the second one needs is enough for
-    all that follow (see :func:`siligrad.checker.check_instructions`).
+    all that follow (see :func:`siligrad.checker.check_instructions`). A hazard is a least distance
+    from what came before, so a delay that the second step adds breaks nothing in the first.
     """
     delays = [0] * len(instructions)
-    while True:
-        before = list(delays)
-        timeline = Timeline(geometry)
-        for step in range(min(loop.steps, 2)):
-            for index, instruction in enumerate(instructions):
-                placed = instruction.in_step(loop, step)
-                hazard = timeline.earliest(placed)
-                delays[index] = max(delays[index], hazard.cycle - timeline.ready)
-                timeline.place(placed, timeline.ready + delays[index])
-        if loop.steps == 1 or delays == before:
-            return [replace(i, delay=d) for i, d in zip(instructions, delays, strict=True)]
+    timeline = Timeline(geometry)
+    for step in range(min(loop.steps, 2)):
+        for index, instruction in enumerate(instructions):
+            placed = instruction.in_step(loop, step)
+            hazard = timeline.earliest(placed)
+            delays[index] = max(delays[index], hazard.cycle - timeline.ready)
+            timeline.place(placed, timeline.ready + delays[index])
+    return [replace(i, delay=d) for i, d in zip(instructions, delays, strict=True)]
