@@ -50,11 +50,14 @@ _SIGN = "a sign is 1 or -1"
 
 EQUIVALENTS = (
     Equivalent(f"{_COMPILER}/algebra.py", "and mask.sign > 0\n", "and mask.sign > -1\n", _SIGN),
-    Equivalent(
-        f"{_COMPILER}/driver.py",
-        "full = QFormat(target.word_bits, 0).limit",
-        "full = QFormat(target.word_bits, -1).limit",
-        "the largest code does not depend on the fraction bits",
+    *(
+        Equivalent(
+            f"{_COMPILER}/driver.py",
+            "full = QFormat(target.word_bits, 0).limit",
+            f"full = QFormat(target.word_bits, {fraction}).limit",
+            "the largest code does not depend on the fraction bits",
+        )
+        for fraction in (-1, 1)
     ),
 )
 """All that are claimed."""

@@ -56,9 +56,9 @@ def test_depths_that_are_given_stay() -> None:
             Target(array=2, e_depth=10),
             {"E": 12},
             (
-                r"memory E is 2 words a bank over: the program needs 12, the target has 10. Most is "
-                r"taken by E \(12 x 2, 12 words\). What would fit: fewer channels, or a target with "
-                r"e_depth=16$"
+                r"memory E is 2 words a bank over: the program needs 12, the target has 10. Most "
+                r"is taken by E \(12 x 2, 12 words\). What would fit: fewer channels, or a target "
+                r"with e_depth=16$"
             ),
         ),
         (
