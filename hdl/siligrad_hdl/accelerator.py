@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.back import verilog
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
@@ -157,11 +157,18 @@ class Accelerator(wiring.Component):
         for memory in Memory:
             m.submodules[f"memory_{memory.name.lower()}"] = self.memories[memory]
 
-        # The host.
+        # The host. It learns that a program runs a cycle late: before that it makes no other
+        # request, and after the end no start would do in a cycle in which the sequencer is reset.
+        # Shift registers are loaded a cycle after they are written to, when the host goes on saying
+        # what with.
         wiring.connect(m, wiring.flipped(self.host), host.host)
+        m.d.comb += self.busy.eq(sequencer.busy | watchdog.end)
+        occupied = Signal()
+        loads = Signal(n)
+        m.d.sync += [occupied.eq(self.busy), loads.eq(host.lfsr_load)]
         m.d.comb += [
-            self.busy.eq(sequencer.busy | watchdog.end),  # a start would be lost in its reset
-            host.busy.eq(self.busy),
+            host.busy.eq(occupied),
+            epilogue.load.eq(loads),
             sequencer.start.eq(host.start),
             watchdog.start.eq(host.start),
             watchdog.busy.eq(sequencer.busy),
@@ -172,7 +179,6 @@ class Accelerator(wiring.Component):
             sequencer.steps.eq(host.steps),
             sequencer.host_request.eq(host.request),
             sequencer.host_write.eq(host.request_write),
-            epilogue.load.eq(host.lfsr_load),
             epilogue.load_state.eq(host.lfsr_load_state),
         ]
         for memory in Memory:

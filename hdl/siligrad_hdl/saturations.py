@@ -33,8 +33,8 @@ class SaturationCounters(wiring.Component):
         There is a row in this cycle; it is the first of an instruction.
     write, add : :py:`In(1)`
         Keep the sum of the rows up to the cycle before in the counter at the ``address`` of the
-        cycle before; add it to what the counter held when it was read at the ``address`` of two
-        cycles before.
+        cycle before, two cycles later; add it to what the counter held when it was read at the
+        ``address`` of two cycles before.
     address : :py:`In(range(instructions))`
         Counter to read in this cycle.
     read_data : :py:`Out(32)`
@@ -65,6 +65,15 @@ class SaturationCounters(wiring.Component):
         m = Module()
         m.submodules.sums = sums = BlockMemory(shape=32, depth=self.instructions)
         total = Signal(32, reset_less=True)
+        # Block RAMs are far away: what is added and their sum lie in registers on the way back.
+        rows = Signal(32, reset_less=True)
+        before = Signal(32, reset_less=True)
+        added = Signal(32, reset_less=True)
+        m.d.sync += [
+            rows.eq(total),
+            before.eq(Mux(self.add, sums.read_data, 0)),
+            added.eq(rows + before),
+        ]
         with m.If(self.count):
             m.d.sync += total.eq(Mux(self.count_first, 0, total) + self.saturations)
         m.d.comb += [
@@ -72,8 +81,8 @@ class SaturationCounters(wiring.Component):
             sums.read_enable.eq(1),
             sums.output_enable.eq(1),
             self.read_data.eq(sums.read_data),
-            sums.write_enable.eq(self.write),
-            sums.write_address.eq(delayed(m, self.address, 1, name="address")),
-            sums.write_data.eq(total + Mux(self.add, sums.read_data, 0)),
+            sums.write_enable.eq(delayed(m, self.write, 2, name="write", reset=True)),
+            sums.write_address.eq(delayed(m, self.address, 3, name="address")),
+            sums.write_data.eq(added),
         ]
         return m

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -128,14 +128,18 @@ class Sequencer(wiring.Component):
         n = self.array
         timing = Timing(n)
 
-        m.submodules.fetch = fetch = Fetch(
-            address_bits=self.address_bits, program_depth=self.program_depth
-        )
-        m.submodules.stream = stream = Stream(array=n, address_bits=self.address_bits)
+        # The last cycle of a run resets what has to do with segments and tiles: of a run that was
+        # disturbed and ends nevertheless, nothing is left to the next.
+        done = Signal()
+        cleared = ResetInserter(done)
+        fetch = Fetch(address_bits=self.address_bits, program_depth=self.program_depth)
+        m.submodules.fetch = cleared(fetch)
+        stream = Stream(array=n, address_bits=self.address_bits)
+        m.submodules.stream = cleared(stream)
         # Tiles begin n cycles apart at least; the oldest one is forgotten `write` cycles after its
         # end.
         depth = 1 << ((n + timing.write) // n + 1).bit_length()
-        m.submodules.aux = aux = TileQueue(
+        aux = TileQueue(
             array=n,
             layout=data.StructLayout({
                 "address": self.address_bits,
@@ -145,12 +149,12 @@ class Sequencer(wiring.Component):
             }),
             depth=depth,
         )
-        m.submodules.epilogue = epilogue = TileQueue(
+        epilogue = TileQueue(
             array=n,
             layout=data.StructLayout({name: _WIDTH[name] for name in EPILOGUE_FIELDS}),
             depth=depth,
         )
-        m.submodules.write = write = TileQueue(
+        write = TileQueue(
             array=n,
             layout=data.StructLayout({
                 "address": self.address_bits,
@@ -165,10 +169,12 @@ class Sequencer(wiring.Component):
             depth=depth,
         )
 
+        for name, queue in (("aux", aux), ("epilogue", epilogue), ("write", write)):
+            m.submodules[name] = cleared(queue)
+
         # Busy.
         start = Signal()
         busy = Signal()
-        done = Signal()
         m.d.comb += [start.eq(self.start & ~busy), self.busy.eq(busy)]
         with m.If(start):
             m.d.sync += busy.eq(1)
@@ -222,27 +228,33 @@ class Sequencer(wiring.Component):
         ended: list[Value] = [stream.last]
         for cycle in range(1, timing.write - timing.rotate):
             ended.append(delayed(m, ended[-1], 1, name=f"ended_{cycle}", reset=True))
+        with m.If(done):
+            m.d.sync += [register.eq(0) for register in ended[1:]]
         m.d.comb += [
-            aux.start.eq(ended[timing.aux - 1]),
+            aux.start.eq(ended[timing.aux - 2]),
             epilogue.start.eq(ended[timing.drain - 1]),
             write.start.eq(ended[timing.write - timing.rotate - 1]),
         ]
 
         # What the memories read: the auxiliary operand goes before the stream, and the host has
-        # its turn when no program runs.
+        # its turn when no program runs. The row of the auxiliary operand is known a cycle before
+        # and lies in registers, so that little is between registers and the banks' addresses.
         term = stream.term
         aux_reads = {memory: Signal(name=f"aux_reads_{memory.name.lower()}") for memory in Memory}
         for product in Product:
-            m.d.comb += aux_reads[product.aux].eq(
+            m.d.sync += aux_reads[product.aux].eq(
                 aux.active & aux.tile.used & (aux.tile.product == product)
             )
+        aux_row = Signal(self.host_request.shape(), reset_less=True)
+        m.d.sync += [
+            aux_row.address.eq(aux.tile.address),
+            aux_row.index.eq(aux.index),
+            aux_row.column.eq(aux.tile.column),
+        ]
         streamed = {
             Memory.X: (term.a_tile, term.a_column),
             Memory.W: (term.b_tile, term.b_column),
-            Memory.E: (
-                Mux(term.a_e, term.a_tile, term.b_tile),
-                Mux(term.a_e, term.a_column, term.b_column),
-            ),
+            Memory.E: (term.e_tile, term.e_column),
         }
         for memory in Memory:
             request = self.requests[memory]
@@ -250,11 +262,7 @@ class Sequencer(wiring.Component):
             with m.If(~busy):
                 m.d.comb += request.eq(self.host_request)
             with m.Elif(aux_reads[memory]):
-                m.d.comb += [
-                    request.address.eq(aux.tile.address),
-                    request.index.eq(aux.index),
-                    request.column.eq(aux.tile.column),
-                ]
+                m.d.comb += request.eq(aux_row)
             with m.Else():
                 m.d.comb += [
                     request.address.eq(address),
@@ -339,7 +347,8 @@ class Sequencer(wiring.Component):
         # What was saturated in a row is known one cycle after its results, and added up in another
         # one. A visit is an instruction in one step; let t be the cycle in which its last row is
         # counted. Its counter is read in cycle t - 1 and arrives in t + 1, when the sum of the
-        # visit is complete: there they are added and written, and cycle t + 2 reads the new word.
+        # visit is complete: from there they are added and, in t + 3, written, and cycle t + 4 reads
+        # the new word.
         #
         # The next visit of the same instruction does so in its own t - 1, and its t is six cycles
         # later or more: an instruction whose last segment takes c cycles takes c or more for its

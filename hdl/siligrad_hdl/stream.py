@@ -19,6 +19,8 @@ class StreamTerm(data.StructLayout):
     -------
     a_tile, b_tile : :class:`unsigned(address_bits)`
         Tiles of A and B.
+    e_tile, e_column : :class:`unsigned(address_bits)`, :class:`1`
+        Those of A and B that are in E, once more.
     index : :class:`range(array)`
         Number of their row or column.
     a_column, b_column : :class:`1`
@@ -37,6 +39,8 @@ class StreamTerm(data.StructLayout):
         super().__init__({
             "a_tile": address_bits,
             "b_tile": address_bits,
+            "e_tile": address_bits,
+            "e_column": 1,
             "index": range(array),
             "a_column": 1,
             "b_column": 1,
@@ -103,6 +107,8 @@ class Stream(wiring.Component):
         last_index = Signal(reset_less=True)  # the index is the last of a tile of A or B
         a_k = Signal(self.address_bits, reset_less=True)
         b_k = Signal(self.address_bits, reset_less=True)
+        e_k = Signal(self.address_bits, reset_less=True)
+        a_e = header.product == Product.EW
         term = Signal(self.term.shape(), reset_less=True)
 
         # A sign bit of a counter tells the last round, and of what is left of a segment the round
@@ -134,12 +140,15 @@ class Stream(wiring.Component):
                 last_index.eq(0),
                 a_k.eq(segment.a_k),
                 b_k.eq(segment.b_k),
+                e_k.eq(Mux(a_e, segment.a_k, segment.b_k)),
                 term.a_tile.eq(segment.a_tile),
                 term.b_tile.eq(segment.b_tile),
+                term.e_tile.eq(Mux(a_e, segment.a_tile, segment.b_tile)),
+                term.e_column.eq(Mux(a_e, segment.a_column, segment.b_column)),
                 term.index.eq(0),
                 term.a_column.eq(segment.a_column),
                 term.b_column.eq(segment.b_column),
-                term.a_e.eq(header.product == Product.EW),
+                term.a_e.eq(a_e),
                 term.b_e.eq(header.product == Product.XE),
                 term.ones.eq(segment.ones),
                 term.ones_shift.eq(segment.ones_shift),
@@ -159,6 +168,7 @@ class Stream(wiring.Component):
                     term.index.eq(0),
                     term.a_tile.eq(term.a_tile + a_k),
                     term.b_tile.eq(term.b_tile + b_k),
+                    term.e_tile.eq(term.e_tile + e_k),
                 ]
             with m.Else():
                 m.d.sync += term.index.eq(term.index + 1)

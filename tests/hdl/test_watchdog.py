@@ -135,11 +135,11 @@ def test_a_run_that_was_ended_after_any_number_of_cycles_leaves_nothing_behind(
             taken = limit + OVERRUN_CYCLES if late else schedule.cycles
             await host.write(REGISTERS + Register.LIMIT, limit)
             await host.write(REGISTERS + Register.CONTROL, 1)
-            for _ in range(taken - 1):
+            for _ in range(taken):
                 assert ctx.get(dut.busy)
                 await ctx.tick()
-            # The host makes its next request in the last busy cycle, so that it is carried out in
-            # the first one that is not: no host can start again sooner.
+            # The host makes its next request in the first cycle that is not busy, since the one
+            # before is still refused: no host can start again sooner.
             if rounding == Rounding.STOCHASTIC:
                 status = await host.read(REGISTERS + Register.STATUS)
                 assert status == (Status.OVERRUN if late else Status.DONE), f"limit {limit}"

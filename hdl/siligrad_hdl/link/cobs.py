@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import memory, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
+from siligrad_hdl.block_memory import BlockMemory
 
 __all__ = ["CobsDecoder", "CobsEncoder"]
 
@@ -88,26 +90,29 @@ class CobsEncoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         depth = self.size + self.size // (_FULL - 1) + 2  # a code for each block, one byte spare
-        m.submodules.frame = frame = memory.Memory(shape=8, depth=depth, init=[])
-        write_port, read_port = frame.write_port(), frame.read_port()
+        m.submodules.frame = frame = BlockMemory(shape=8, depth=depth)
         code_place = Signal(range(depth))
         place = Signal(range(depth), init=1)
         code = Signal(8, init=1)
+        full = Signal()  # the code is that of a full block
         sent = Signal(range(depth))
-        fetched = Signal()
+        over = Signal()  # nothing is left to send, as of the cycle before
+        fetched = Signal(BlockMemory.latency)  # all ones when the byte is there
 
         def close_block() -> None:
             m.d.comb += [
-                write_port.en.eq(1),
-                write_port.addr.eq(code_place),
-                write_port.data.eq(code),
+                frame.write_enable.eq(1),
+                frame.write_address.eq(code_place),
+                frame.write_data.eq(code),
             ]
-            m.d.sync += [code_place.eq(place), place.eq(place + 1), code.eq(1)]
+            m.d.sync += [code_place.eq(place), place.eq(place + 1), code.eq(1), full.eq(0)]
 
-        m.d.comb += read_port.addr.eq(sent)
+        m.d.comb += frame.read_address.eq(sent)
+        # The last block is closed when a frame is sent: the next code would be behind its end.
+        m.d.sync += over.eq(sent == code_place)
         with m.FSM():
             with m.State("FILL"):
-                with m.If(code == _FULL):
+                with m.If(full):
                     close_block()
                 with m.Else():
                     m.d.comb += self.data.ready.eq(1)
@@ -119,23 +124,26 @@ class CobsEncoder(wiring.Component):
                         close_block()
                     with m.Elif(self.data.valid):
                         m.d.comb += [
-                            write_port.en.eq(1),
-                            write_port.addr.eq(place),
-                            write_port.data.eq(self.data.payload),
+                            frame.write_enable.eq(1),
+                            frame.write_address.eq(place),
+                            frame.write_data.eq(self.data.payload),
                         ]
-                        m.d.sync += [place.eq(place + 1), code.eq(code + 1)]
+                        m.d.sync += [
+                            place.eq(place + 1),
+                            code.eq(code + 1),
+                            full.eq(code == _FULL - 1),
+                        ]
             with m.State("SEND"):
-                # Its last block was closed, so the next code's place is the end of the frame.
                 m.d.comb += [
                     self.busy.eq(1),
-                    self.bytes.valid.eq(fetched),
-                    self.bytes.payload.eq(read_port.data),
+                    self.bytes.valid.eq(fetched.all() & ~over),
+                    self.bytes.payload.eq(frame.read_data),
                 ]
-                m.d.sync += fetched.eq(1)
-                with m.If(self.bytes.valid & self.bytes.ready):
+                m.d.sync += fetched.eq(Cat(Const(1, 1), fetched))
+                with m.If(fetched.all() & over):
+                    m.next = "END"
+                with m.Elif(self.bytes.valid & self.bytes.ready):
                     m.d.sync += [sent.eq(sent + 1), fetched.eq(0)]
-                    with m.If(sent + 1 == code_place):
-                        m.next = "END"
             with m.State("END"):
                 m.d.comb += [self.busy.eq(1), self.bytes.valid.eq(1), self.bytes.payload.eq(0)]
                 with m.If(self.bytes.ready):

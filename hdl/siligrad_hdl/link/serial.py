@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 
@@ -16,6 +16,7 @@ from siligrad.frames import (
     Operation,
 )
 from siligrad.registers import HOST_ADDRESS_BITS
+from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.link.cobs import CobsDecoder, CobsEncoder
 from siligrad_hdl.link.uart import UartReceiver, UartTransmitter
 from siligrad_hdl.ports import HostPort
@@ -69,8 +70,7 @@ class LinkCommands(wiring.Component):
 
         # Words lie in a memory until the check behind them is known to be right; the check itself
         # is the word behind the last one.
-        m.submodules.words = words = memory.Memory(shape=32, depth=2 * WORDS_MAX, init=[])
-        write_port, read_port = words.write_port(), words.read_port()
+        m.submodules.words = words = BlockMemory(shape=32, depth=2 * WORDS_MAX)
         m.submodules.crc_in = crc_in = catalog.CRC32_ETHERNET(data_width=8).create()
         m.submodules.crc_out = crc_out = catalog.CRC32_ETHERNET(data_width=8).create()
 
@@ -81,15 +81,21 @@ class LinkCommands(wiring.Component):
         word = Signal(32)
         position = Signal(len(length))
         taken = Signal()
+        # As of the cycle before: a frame ends two cycles after its last byte or later.
+        long_enough, intact = Signal(), Signal()
+        m.d.sync += [
+            long_enough.eq(length >= words_before + CRC_BYTES),
+            intact.eq(crc_in.match_detected),
+        ]
         m.d.comb += [
             taken.eq(self.data_valid & listening & ~skipping),
             position.eq(length - words_before),
             crc_in.start.eq(length == 0),
             crc_in.valid.eq(taken),
             crc_in.data.eq(self.data),
-            write_port.en.eq(taken & (length >= words_before) & (position[:2] == 3)),
-            write_port.addr.eq(position[2:]),
-            write_port.data.eq(Cat(word[8:], self.data)),
+            words.write_enable.eq(taken & (length >= words_before) & (position[:2] == 3)),
+            words.write_address.eq(position[2:]),
+            words.write_data.eq(Cat(word[8:], self.data)),
         ]
         with m.If(taken):
             with m.If(~length.all()):  # too many bytes stay too many
@@ -103,28 +109,40 @@ class LinkCommands(wiring.Component):
             m.d.sync += skipping.eq(0)
 
         # Judging, a cycle after a frame has ended: sums and comparisons of words take their time.
+        # All but the length of a request is known long before.
         session = Signal(32)
         number = Signal(32)
         next_number = Signal(32)
         m.d.sync += next_number.eq(number + 1)
         received = Signal(len(length))
         status = Signal(Answer)
-        is_hello = request.operation == Operation.HELLO
-        is_read = request.operation == Operation.READ
-        is_write = request.operation == Operation.WRITE
-        expected = words_before + CRC_BYTES + Mux(is_write, (request.count + 1) << 2, 0)
+        is_hello, is_read, is_write = Signal(), Signal(), Signal()
+        expected = Signal(range(words_before + CRC_BYTES + 4 * 256 + 1))
+        sensible = Signal()
         understood = Signal()
-        same_session, same_number, is_next = Signal(), Signal(), Signal()
+        same_session, no_session, same_number, is_next = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
+            is_hello.eq(request.operation == Operation.HELLO),
+            is_read.eq(request.operation == Operation.READ),
+            is_write.eq(request.operation == Operation.WRITE),
+            expected.eq(
+                words_before
+                + CRC_BYTES
+                + Mux(request.operation == Operation.WRITE, (request.count + 1) << 2, 0)
+            ),
+            sensible.eq(
+                (request.count < WORDS_MAX)
+                & (request.address + request.count < 1 << HOST_ADDRESS_BITS)
+            ),
+            no_session.eq(session == 0),
             same_session.eq(request.session == session),
             same_number.eq(request.number == number),
             is_next.eq(request.number == next_number),
         ]
         m.d.sync += understood.eq(
             (is_hello | is_read | is_write)
-            & (request.count < WORDS_MAX)
+            & sensible
             & (received == expected)
-            & (request.address + request.count < 1 << HOST_ADDRESS_BITS)
             & ~(is_hello & (request.session == 0))
         )
 
@@ -137,7 +155,7 @@ class LinkCommands(wiring.Component):
         bytes_left = Signal(range(_bytes(_REPLY)))
         is_check = Signal()
         m.d.comb += [
-            read_port.addr.eq(index),
+            words.read_address.eq(index),
             head.session.eq(request.session),
             head.number.eq(request.number),
             head.status.eq(status),
@@ -149,9 +167,7 @@ class LinkCommands(wiring.Component):
                 m.d.comb += listening.eq(1)
                 with m.If(self.end):
                     m.d.sync += [length.eq(0), received.eq(length)]
-                    # The check of the last byte is there since the cycle before this one.
-                    long_enough = length >= words_before + CRC_BYTES
-                    sound = self.complete & ~skipping & long_enough & crc_in.match_detected
+                    sound = self.complete & ~skipping & long_enough & intact
                     with m.If(sound & ~request.operation[7]):
                         m.next = "CHECK"
             with m.State("CHECK"):
@@ -168,7 +184,7 @@ class LinkCommands(wiring.Component):
                     m.d.sync += status.eq(Answer.NOT_UNDERSTOOD)
                 with m.Elif(is_hello), m.If(~same_session):
                     m.d.sync += [session.eq(request.session), number.eq(request.number)]
-                with m.Elif(~same_session | (session == 0)):
+                with m.Elif(~same_session | no_session):
                     m.d.sync += status.eq(Answer.OTHER_SESSION)
                 with m.Elif(is_next):
                     m.d.sync += number.eq(next_number)
@@ -178,6 +194,8 @@ class LinkCommands(wiring.Component):
                     m.d.sync += status.eq(Answer.OTHER_NUMBER)
 
             with m.State("FETCH"):
+                m.next = "FETCHED"
+            with m.State("FETCHED"):
                 m.next = "WRITE"
             with m.State("WRITE"):
                 m.d.comb += [self.host.strobe.eq(1), self.host.write.eq(1)]
@@ -221,7 +239,7 @@ class LinkCommands(wiring.Component):
                         address.eq(address + 1),
                     ]
                     m.next = "SEND"
-        m.d.comb += [self.host.address.eq(address), self.host.write_data.eq(read_port.data)]
+        m.d.comb += [self.host.address.eq(address), self.host.write_data.eq(words.read_data)]
         return m
 
 
@@ -259,10 +277,12 @@ class SerialLink(wiring.Component):
         m.d.comb += [
             receiver.wire.eq(self.rx),
             self.tx.eq(transmitter.wire),
+            encoder.end.eq(commands.reply_end),
+        ]
+        m.d.sync += [
             commands.data.eq(decoder.data),
             commands.data_valid.eq(decoder.data_valid),
             commands.end.eq(decoder.end),
             commands.complete.eq(decoder.complete),
-            encoder.end.eq(commands.reply_end),
         ]
         return m
