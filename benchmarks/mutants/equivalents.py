@@ -64,7 +64,7 @@ EQUIVALENTS = (
 
 
 def claimed(
-    sources: Mapping[str, str], equivalents: Iterable[Equivalent] = EQUIVALENTS
+    sources: Mapping[str, str], equivalents: Iterable[Equivalent]
 ) -> dict[tuple[str, int], dict[str, Equivalent]]:
     """Return the claims by path and line, and then by the syntax tree of the changed file.
 

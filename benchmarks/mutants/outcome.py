@@ -28,8 +28,9 @@ class Outcome:
     Parameters
     ----------
     status
-        ``killed``: a check of the suite failed. ``equivalent``: it is proved that nothing can tell
-        it from the original. ``survived``: neither.
+        ``killed``: a check of the suite failed. ``equivalent``: a proof (hardware) or an argument
+        (Python, see :mod:`benchmarks.mutants.equivalents`) says that nothing can tell it from the
+        original. ``survived``: neither.
     by
         Which check, or which proof.
     why
@@ -125,13 +126,16 @@ def table(verdicts: Sequence[Verdict], title: str) -> list[str]:
 
 
 def report(verdicts: Sequence[Verdict], title: str) -> str:
-    """Return the table, what killed and what proved, and every mutant that survived."""
+    """Return the table, what killed, what is equivalent and why, and what survived."""
     lines = table(verdicts, title)
-    for status, what in (("killed", "killed by"), ("equivalent", "proved equivalent")):
+    for status, what in (("killed", "killed by"), ("equivalent", "equivalent")):
         counts = Counter(each.outcome.by for each in verdicts if each.outcome.status == status)
         if counts:
             said = ", ".join(f"{name} {count}" for name, count in counts.most_common())
             lines += ["", f"{what}: {said}"]
+    for verdict in verdicts:
+        if verdict.outcome.status == "equivalent" and verdict.outcome.why:
+            lines.append(f"  {verdict.mutant} ({verdict.outcome.why})")
     survivors = [verdict for verdict in verdicts if verdict.outcome.status == "survived"]
     lines += ["", f"{len(survivors)} survived{':' if survivors else ''}"]
     for verdict in survivors:

@@ -32,11 +32,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mutants.equivalents import Equivalent, claimed, tree_of
+from benchmarks.mutants.equivalents import EQUIVALENTS, Equivalent, claimed, tree_of
 from benchmarks.mutants.outcome import MutantsError, Outcome, Record, Verdict
 from benchmarks.mutants.workers import judged
 
-__all__ = ["SUITES", "Change", "Suspects", "changes", "missing", "run", "sample"]
+__all__ = ["SUITES", "Change", "Suspects", "changed", "changes", "missing", "run", "sample"]
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
@@ -331,7 +331,7 @@ def run(
 
 def _claims(drawn: Sequence[Change], sources: Mapping[str, str]) -> dict[Change, Equivalent]:
     """Return which changes are claimed to be equivalent."""
-    claims = claimed(sources)
+    claims = claimed(sources, EQUIVALENTS)
     found = {}
     for change in drawn:
         if here := claims.get((change.path, change.line)):

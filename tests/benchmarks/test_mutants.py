@@ -15,6 +15,7 @@ import pytest
 from benchmarks.mutants import __main__ as command
 from benchmarks.mutants import python, rtl
 from benchmarks.mutants.equivalence import proof_of
+from benchmarks.mutants.equivalents import EQUIVALENTS, Equivalent, claimed, tree_of
 from benchmarks.mutants.hardware import Suspects
 from benchmarks.mutants.netlist import LEAST, Design, Mutant, sample
 from benchmarks.mutants.outcome import MutantsError, Outcome, Record, Verdict, report, score
@@ -210,6 +211,96 @@ def test_changes_are_drawn_from_every_file() -> None:
     assert python.sample(sources, 60, seed=1) == drawn != python.sample(sources, 60, seed=2)
 
 
+@changed
+def test_the_star_of_a_signature_is_no_operator() -> None:
+    source = "def f(\n    *,\n    x: int,\n) -> int:\n    return (x\n    * 2)\n"
+    lines = {each.line for each in python.changes("f.py", source)}
+    assert lines == {6}
+
+
+PLUS = """
+def plus(x):
+    return x + 0
+
+def times(x):
+    return x * 1
+"""
+
+
+def claim(before: str, after: str) -> Equivalent:
+    return Equivalent("frontend/adder.py", before, after, "for a reason")
+
+
+@pytest.fixture
+def claims(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Verdict]]:
+    """Return what judges all changes of a module when equivalents are claimed."""
+    (checkout / "frontend/adder.py").write_text(PLUS, encoding="utf-8")
+    test = "from adder import plus, times\n\ndef test():\n    assert plus(2) == times(2) == 2\n"
+    (checkout / "tests/test_adder.py").write_text(test, encoding="utf-8")
+    monkeypatch.setattr(python, "ROOT", checkout)
+    monkeypatch.setattr(python, "SUITES", {"frontend/adder.py": ("tests/test_adder.py",)})
+
+    def run(wanted: str, *equivalents: Equivalent) -> list[Verdict]:
+        monkeypatch.setattr(python, "EQUIVALENTS", equivalents)
+        drawn = [
+            each
+            for each in python.changes("frontend/adder.py", PLUS)
+            if each.operator.endswith(wanted)
+        ]
+        monkeypatch.setattr(python, "sample", lambda sources, count, seed: drawn)
+        return python.run(9, 1, jobs=1, folder=checkout)
+
+    return run
+
+
+@changed
+def test_what_is_argued_to_be_equivalent_is_not_counted_as_survived(
+    claims: Callable[..., list[Verdict]],
+) -> None:
+    by_or = claim("x + 0", "x | 0")
+    (plain,) = claims("Operator_Add_BitOr")
+    assert plain.outcome == Outcome("survived")
+    (argued,) = claims("Operator_Add_BitOr", by_or)
+    assert argued.outcome == Outcome("equivalent", "argument", "for a reason")
+    (other,) = claims("Operator_Add_Sub", by_or)  # the same line, another change
+    assert other.outcome == Outcome("survived")
+
+
+@changed
+def test_what_a_test_notices_is_no_equivalent(claims: Callable[..., list[Verdict]]) -> None:
+    wrong = claim("x * 1", "x + 1")
+    for _ in range(2):  # judged, and read again
+        with pytest.raises(MutantsError, match="is no equivalent, test_adder fails with it: test"):
+            claims("Operator_Mul_Add", wrong)
+
+
+def test_a_claim_about_what_is_not_there_is_refused() -> None:
+    sources = {"frontend/adder.py": PLUS}
+    for before, count in (("x - 0", 0), ("return x", 2)):
+        with pytest.raises(MutantsError, match=rf"{before}.* is there {count} times, not once"):
+            claimed(sources, [claim(before, "nothing")])
+
+
+def test_every_claim_is_about_what_is_there() -> None:
+    sources = {path: (python.ROOT / path).read_text(encoding="utf-8") for path in python.SUITES}
+    found = claimed(sources, EQUIVALENTS)
+    assert sum(map(len, found.values())) >= len(EQUIVALENTS) > 0
+    assert all(each.reason for each in EQUIVALENTS)
+
+
+@changed
+def test_every_claim_is_about_a_change_that_can_be_drawn() -> None:
+    sources = {path: (python.ROOT / path).read_text(encoding="utf-8") for path in python.SUITES}
+    found = claimed(sources, EQUIVALENTS)
+    left = {each for here in found.values() for each in here.values()}
+    for path in {path for path, _ in found}:
+        for change in python.changes(path, sources[path]):
+            if here := found.get((path, change.line)):
+                tree = tree_of(python.changed(sources[path], change))
+                left -= {here[tree]} if tree in here else set()
+    assert not left
+
+
 def test_without_cosmic_ray_the_command_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,8 +367,12 @@ def test_the_score_leaves_out_what_is_equivalent() -> None:
         *("part", "mutants", "killed", "equivalent", "survived", "score")
     ]
     assert "killed by: words 1" in said
-    assert "proved equivalent: proof 1" in said
+    assert "equivalent: proof 1" in said
     assert said.endswith("\n0 survived")
+    argued = Outcome("equivalent", "argument", "zero has no sign")
+    lines = report([Verdict("a", "m1", killed), Verdict("b", "m2", argued)], "part").splitlines()
+    at = lines.index("equivalent: argument 1")
+    assert lines[at + 1] == "  m2 (zero has no sign)"
 
 
 def test_a_command_line_that_makes_no_sense_is_refused(
