@@ -58,6 +58,7 @@ _COMPILER = (
     "tests/frontend/test_lowering_corners.py",
     "tests/frontend/test_compiled_networks.py",
     "tests/frontend/test_algebra.py",
+    "tests/frontend/test_compile_arguments.py",
     "tests/frontend/test_compiled_constants.py",
     "tests/frontend/test_steps.py",
     "tests/cli/test_compile.py",

@@ -246,7 +246,7 @@ def _calibrate(
 
     def observe() -> Iterator[tuple[Matrix, NDArray[np.float64]]]:
         for example in examples:
-            values = graph.values(*_leaves(graph, example))
+            values = _values(graph, example)
             for matrix, nodes in holds.items():
                 for node, scale in nodes:
                     array = np.asarray(values[node], dtype=np.float64)
@@ -369,3 +369,9 @@ def _limits(
         if bound(operation) > most:
             overflowing |= {matrix for matrix in inputs if limits[matrix] > 1}
     return limits, overflowing
+
+
+def _values(graph: Graph, example: Sequence[Any]) -> Mapping[Node, NDArray[Any]]:
+    """Return the values of all nodes; what is not finite is for the caller to refuse."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return graph.values(*_leaves(graph, example))
