@@ -81,6 +81,7 @@ class LinkCommands(wiring.Component):
         word = Signal(32)
         position = Signal(len(length))
         taken = Signal()
+        first = Signal(init=1)  # the length is zero
         # As of the cycle before: a frame ends two cycles after its last byte or later.
         long_enough, intact = Signal(), Signal()
         m.d.sync += [
@@ -90,7 +91,7 @@ class LinkCommands(wiring.Component):
         m.d.comb += [
             taken.eq(self.data_valid & listening & ~skipping),
             position.eq(length - words_before),
-            crc_in.start.eq(length == 0),
+            crc_in.start.eq(first),
             crc_in.valid.eq(taken),
             crc_in.data.eq(self.data),
             words.write_enable.eq(taken & (length >= words_before) & (position[:2] == 3)),
@@ -100,6 +101,7 @@ class LinkCommands(wiring.Component):
         with m.If(taken):
             with m.If(~length.all()):  # too many bytes stay too many
                 m.d.sync += length.eq(length + 1)
+            m.d.sync += first.eq(0)
             m.d.sync += word.eq(Cat(word[8:], self.data))
             with m.If(length < words_before):
                 m.d.sync += request.eq(Cat(request.as_value()[8:], self.data))
@@ -117,7 +119,9 @@ class LinkCommands(wiring.Component):
         received = Signal(len(length))
         status = Signal(Answer)
         is_hello, is_read, is_write = Signal(), Signal(), Signal()
-        expected = Signal(range(words_before + CRC_BYTES + 4 * 256 + 1))
+        shortest = words_before + CRC_BYTES
+        expected = Signal(range(shortest + 4 * 256 + 1))
+        last_address = Signal(33)
         sensible = Signal()
         understood = Signal()
         same_session, no_session, same_number, is_next = Signal(), Signal(), Signal(), Signal()
@@ -125,15 +129,9 @@ class LinkCommands(wiring.Component):
             is_hello.eq(request.operation == Operation.HELLO),
             is_read.eq(request.operation == Operation.READ),
             is_write.eq(request.operation == Operation.WRITE),
-            expected.eq(
-                words_before
-                + CRC_BYTES
-                + Mux(request.operation == Operation.WRITE, (request.count + 1) << 2, 0)
-            ),
-            sensible.eq(
-                (request.count < WORDS_MAX)
-                & (request.address + request.count < 1 << HOST_ADDRESS_BITS)
-            ),
+            expected.eq(Mux(is_write, (request.count << 2) + (shortest + 4), shortest)),
+            last_address.eq(request.address + request.count),
+            sensible.eq((request.count < WORDS_MAX) & ~last_address[HOST_ADDRESS_BITS:].any()),
             no_session.eq(session == 0),
             same_session.eq(request.session == session),
             same_number.eq(request.number == number),
@@ -166,7 +164,7 @@ class LinkCommands(wiring.Component):
             with m.State("LISTEN"):
                 m.d.comb += listening.eq(1)
                 with m.If(self.end):
-                    m.d.sync += [length.eq(0), received.eq(length)]
+                    m.d.sync += [length.eq(0), first.eq(1), received.eq(length)]
                     sound = self.complete & ~skipping & long_enough & intact
                     with m.If(sound & ~request.operation[7]):
                         m.next = "CHECK"
