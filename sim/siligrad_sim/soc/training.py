@@ -21,7 +21,7 @@ from siligrad_hdl.soc import RAM_BYTES
 from siligrad_sim.reference import ReferenceDevice
 from siligrad_sim.soc.firmware import Firmware, build_firmware
 from siligrad_sim.soc.network import Lesson
-from siligrad_sim.soc.simulation import SimulatedChip
+from siligrad_sim.soc.simulation import ChipOnBench, SimulatedChip
 
 __all__ = ["Outcome", "read_console", "reference_of", "train", "watch"]
 
@@ -90,7 +90,7 @@ def train(
 
 
 def watch(
-    chip: SimulatedChip, lesson: Lesson, firmware: Firmware, say: Callable[[str], None]
+    chip: ChipOnBench, lesson: Lesson, firmware: Firmware, say: Callable[[str], None]
 ) -> Outcome:
     """Release a chip whose RAM is loaded, and compare what it does; it is held afterwards."""
     chip.release()
@@ -103,9 +103,7 @@ def watch(
     said = read_console(text)
     if text[-1:] != ["end ok"]:
         last = f"its last line is {text[-1]!r}" if text else "it said nothing"
-        why = (
-            "the processor has stopped: a trap, or an access where nothing is" if stopped else last
-        )
+        why = "the processor has stopped: a trap, or an access of nothing" if stopped else last
         errors = [line for line in text if line.startswith("error ")]
         return Outcome(firmware, said, tuple(text), (*errors, f"the chip has not succeeded: {why}"))
     program = lesson.program
@@ -148,7 +146,7 @@ def read_console(text: list[str]) -> dict[str, int]:
     return numbers
 
 
-def _lines(chip: SimulatedChip) -> Iterator[str]:
+def _lines(chip: ChipOnBench) -> Iterator[str]:
     """Yield the lines of the console, until the last one or the chip is silent."""
     begun = b""
     while heard := chip.listen(_SILENT_CYCLES):
