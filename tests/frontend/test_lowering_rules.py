@@ -39,6 +39,10 @@ def executed(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[
     [
         (lambda v, w: v @ w, (VECTOR, W)),
         (lambda v, w, b: np.maximum(v @ w + b, 0), (VECTOR, W, ROW)),
+        # A batch of one: only what stays in the device is a bias.
+        (lambda v, w: np.maximum(v @ w, 0) + 2 * (v @ w), (VECTOR, W)),
+        (lambda v, w: v @ w + numpy.array([0.25, 0.5, -0.5]), (VECTOR, W)),
+        (lambda v, w, t: np.maximum(v @ w, 0) + v @ w + t, (VECTOR, W, TARGET[0])),
         (lambda x, w, b: x @ w + b, (X, W, ROW)),
         (lambda x, w, b: b + x @ w, (X, W, ROW)),
         (lambda x, w, b: x @ w + b.reshape(1, 3), (X, W, ROW)),

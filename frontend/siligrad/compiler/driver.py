@@ -234,7 +234,7 @@ def _calibrate(
     method: str,
     percentile: float,
 ) -> dict[Matrix, Range]:
-    """Return the range that each matrix takes in the examples."""
+    """Return the range that each matrix takes in the examples, but for identities."""
     # Each matrix holds the values of some nodes, divided by a scale.
     holds: dict[Matrix, list[tuple[Node, float]]] = {
         matrix: [(matrix.node, matrix.scale)] if matrix.node is not None else []
@@ -268,8 +268,7 @@ def _calibrate(
         for matrix, nodes in holds.items()
         if nodes and matrix.role != Role.INPUT
     }
-    found = choose_ranges(observe, widths, method, percentile)
-    return {matrix: found.get(matrix, Range(0.0, 0.0)) for matrix in kernel.matrices}
+    return choose_ranges(observe, widths, method, percentile)
 
 
 def _leaves(graph: Graph, example: Sequence[Any]) -> list[Any]:
@@ -304,7 +303,7 @@ def _widen(
             starts[matrix] = max(starts[matrix], float(np.abs(leaf).max()))
     for matrix in {operation.destination for operation in kernel.operations if operation.update}:
         # A bit of a word is cheap; where operands are narrower, only what is about zero gets it.
-        if target.dropped_bits == 0 or starts[matrix] < _SAYS_NOTHING:
+        if not target.dropped_bits or starts[matrix] < _SAYS_NOTHING:
             ranges[matrix] = max(ranges[matrix], 1.0)
     return ranges
 

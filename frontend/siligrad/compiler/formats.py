@@ -66,7 +66,7 @@ def choose_formats(
     kernel
         The operations, and the matrices between them.
     ranges
-        Largest magnitude of each matrix that must not saturate.
+        Largest magnitude of each matrix that must not saturate; of identities, none.
     fixed
         Fraction bits that the caller wants at most, for some matrices.
     target
@@ -89,6 +89,7 @@ def choose_formats(
             QFormat.covering(target.word_bits, ranges[matrix]).frac, fixed.get(matrix, 1 << 30)
         )
         for matrix in kernel.matrices
+        if not matrix.identity  # it has as many as its one needs
     }
     lowest = min(fractions.values(), default=0) - _MOST_GIVEN_WAY
     changed = True
