@@ -139,6 +139,13 @@ def test_a_one_is_an_operand_of_the_array(row_bits: int, b_bits: int, one: int) 
     assert formats.shifts == {op: 13 + b_bits - 2}
 
 
+def test_a_result_has_no_more_bits_than_a_sum_with_the_largest_one() -> None:
+    op = operation(OUT, product(A, B), row(C))
+    formats = chosen(op, fractions={A: 13, B: 14, C: 13, OUT: 40})
+    assert formats.fractions == {A: 13, B: 14, C: 13, OUT: 27}
+    assert (formats.ones, formats.shifts) == ({(op, 1): 14}, {op: 0})
+
+
 def test_a_one_of_eight_bits_is_smaller() -> None:
     # 2**6 is the largest power of two in 8 bits: 13 + 12 - 8 = 17 bits must come down to 16.
     op = operation(OUT, product(A, B), row(C))

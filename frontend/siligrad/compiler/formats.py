@@ -84,13 +84,11 @@ def choose_formats(
     for operation in kernel.operations:
         for term in operation.terms:
             exponents[term] = _exponent(operation, term, round_factors, notes)
-    fractions = {
-        matrix: min(
-            QFormat.covering(target.word_bits, ranges[matrix]).frac, fixed.get(matrix, 1 << 30)
-        )
-        for matrix in kernel.matrices
-        if not matrix.identity  # it has as many as its one needs
-    }
+    fractions: dict[Matrix, int] = {}
+    for matrix in kernel.matrices:
+        if not matrix.identity:  # that has as many as its one needs
+            most = QFormat.covering(target.word_bits, ranges[matrix]).frac
+            fractions[matrix] = min(most, fixed.get(matrix, most))
     lowest = min(fractions.values(), default=0) - _MOST_GIVEN_WAY
     changed = True
     while changed:
