@@ -112,6 +112,7 @@ def build(
     seed: int = 1,
     baked: Baked | None = None,
     locked: bool = False,
+    top: BoardTop | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Built:
     """Build the bitstream of an accelerator for a board.
@@ -129,6 +130,9 @@ def build(
         What memories and registers are configured with; None for memories of zeros.
     locked
         Keep the host from the program and from W.
+    top
+        What to build instead of an accelerator behind its link, of the same board, geometry and
+        clock.
     say
         Is told, a line at a time, what is being done.
 
@@ -156,7 +160,8 @@ def build(
             stale.unlink(missing_ok=True)
         say(f"[1/{len(tools) + 1}] elaborate")
         begin = time.monotonic()
-        top = BoardTop(board, geometry, clock, baked=baked, locked=locked)
+        if top is None:
+            top = BoardTop(board, geometry, clock, baked=baked, locked=locked)
         files, commands = _plan(board, top, seed, platform)
         seconds = {"elaborate": time.monotonic() - begin}
         _write(work, files)
