@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from siligrad.errors import SiligradError
-from siligrad.isa import ARRAY_SIZES, LINE_BITS, Geometry, Memory
+from siligrad.frames import WORDS_MAX
+from siligrad.isa import ARRAY_SIZES, LINE_BITS, SEGMENTS_MAX, Geometry, Memory
 from siligrad.registers import WORDS_PER_LINE
 from siligrad_hdl.boards.clock import ClockSetting, ClockSource, clock_setting
 from siligrad_hdl.sequencer import instructions_max
@@ -106,7 +107,11 @@ class Board:
         banks = sum(blocks(geometry.word_bits, geometry.depth(memory)) for memory in Memory)
         program = WORDS_PER_LINE * blocks(LINE_BITS // WORDS_PER_LINE, geometry.program_depth)
         counters = blocks(32, instructions_max(geometry.program_depth))
-        return geometry.array * banks + program + counters + self.technology.small_blocks
+        address_bits = max((geometry.depth(memory) - 1).bit_length() for memory in Memory)
+        running = blocks(2 * address_bits, SEGMENTS_MAX)
+        link = blocks(32, 2 * WORDS_MAX) + blocks(8, 8 * WORDS_MAX)  # words, and an encoded frame
+        inferred = self.technology.inferred_blocks
+        return geometry.array * banks + program + counters + running + link + inferred
 
     def largest_array(self) -> int:
         """Return the largest array that multipliers and block RAMs do for.

@@ -39,8 +39,8 @@ class Technology:
         initial words; None as above.
     blocks
         Blocks that a memory of so many bits and words takes.
-    small_blocks
-        Blocks that synthesis takes for the small memories of sequencer and link together.
+    inferred_blocks
+        Blocks that synthesis takes for the queue of tiles; lookup tables elsewhere.
     tools
         Programs of a build, by their names in :mod:`siligrad_hdl.boards.tools`.
     synthesis, routing
@@ -52,7 +52,7 @@ class Technology:
     multipliers: Callable[[int], int]
     block_memory: Callable[..., Any] | None
     blocks: Callable[[int, int], int]
-    small_blocks: int
+    inferred_blocks: int
     tools: tuple[str, ...]
     synthesis: tuple[str, ...] = ()
     routing: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ ICE40 = Technology(
     multipliers=lambda operand_bits: 0,
     block_memory=ice40.Ram40Memory,
     blocks=ice40.ram40_blocks,
-    small_blocks=7,
+    inferred_blocks=2,
     tools=("yosys", "nextpnr-ice40", "icepack"),
 )
 """iCE40 LP and HX, which have no multipliers: products are made of lookup tables."""
@@ -75,7 +75,7 @@ ICE40_ULTRA_PLUS = Technology(
     multipliers=lambda operand_bits: 1,
     block_memory=ice40.Ram40Memory,
     blocks=ice40.ram40_blocks,
-    small_blocks=7,
+    inferred_blocks=2,
     tools=("yosys", "nextpnr-ice40", "icepack"),
 )
 
@@ -85,7 +85,7 @@ ECP5 = Technology(
     multipliers=lambda operand_bits: 1,
     block_memory=ecp5.Dp16Memory,
     blocks=ecp5.Dp16Memory.blocks,
-    small_blocks=3,
+    inferred_blocks=0,
     tools=("yosys", "nextpnr-ecp5", "ecppack"),
 )
 
@@ -95,7 +95,7 @@ NEXUS = Technology(
     multipliers=lambda operand_bits: 1,
     block_memory=nexus.PdpMemory,
     blocks=nexus.PdpMemory.blocks,
-    small_blocks=3,
+    inferred_blocks=0,
     tools=("yosys", "nextpnr-nexus", "prjoxide"),
     # Yosys ties the carry into a chain to a constant, where nextpnr wants nothing: no chains then.
     synthesis=("-noccu2",),
@@ -109,7 +109,7 @@ GOWIN = Technology(
     multipliers=lambda operand_bits: 1,
     block_memory=gowin.SdpMemory,
     blocks=gowin.SdpMemory.blocks,
-    small_blocks=4,
+    inferred_blocks=0,
     tools=("yosys", "nextpnr-himbaechel", "gowin_pack"),
 )
 
