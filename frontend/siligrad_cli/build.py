@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from siligrad_hdl.boards import Board
     from siligrad_hdl.flow import Built
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "built_table", "mhz"]
 
 
 def add_parser(commands: Any) -> None:
@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--board", required=True, metavar="NAME", help="see siligrad boards")
     parser.add_argument("--array", type=positive, metavar="N", help="size of the array, N x N")
     parser.add_argument("--operand-bits", type=positive, metavar="B", help="width of an operand")
-    parser.add_argument("--clock", type=_mhz, metavar="MHZ", help="clock of the accelerator")
+    parser.add_argument("--clock", type=mhz, metavar="MHZ", help="clock of the accelerator")
     parser.add_argument(
         "--seed", type=natural, default=1, metavar="S", help="of place and route (default 1)"
     )
@@ -58,7 +58,8 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=_command)
 
 
-def _mhz(text: str) -> float:
+def mhz(text: str) -> float:
+    """Return a number of MHz, from 1 to 1000."""
     try:
         value = float(text)
     except ValueError:
@@ -87,7 +88,7 @@ def _command(options: argparse.Namespace) -> int:
         locked=options.lock,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    print(_table(built, program, baked=options.bake is not None, locked=options.lock))
+    print(built_table(built, program, baked=options.bake is not None, locked=options.lock))
     return 0
 
 
@@ -103,7 +104,9 @@ def _geometry(board: Board, program: Program | None, options: argparse.Namespace
     )
 
 
-def _table(built: Built, program: Program | None, *, baked: bool, locked: bool) -> str:
+def built_table(
+    built: Built, program: Program | None, *, baked: bool = False, locked: bool = False
+) -> str:
     """Return what was built, in lines."""
     routed, geometry = built.routed, built.geometry
     rows = [

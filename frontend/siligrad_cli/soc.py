@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -14,6 +15,7 @@ import siligrad as sg
 from siligrad import datasets, losses, metrics, nn
 from siligrad.isa import ARRAY_SIZES
 from siligrad_cli import demo
+from siligrad_cli.build import built_table, mhz
 from siligrad_cli.hardware import needing_hardware
 from siligrad_cli.options import natural, positive
 
@@ -82,6 +84,15 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=natural, default=0, help="of everything random (default 0)")
     parser.add_argument(
+        "--board",
+        metavar="NAME",
+        help="build the bitstream of the chip for a board (see siligrad boards) instead",
+    )
+    parser.add_argument("--clock", type=mhz, metavar="MHZ", help="clock of the chip on the board")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="of a build (default build/NAME-soc)"
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the report as JSON, nothing else"
     )
     parser.set_defaults(run=_command)
@@ -140,19 +151,14 @@ def digits_lesson(
 def _command(options: argparse.Namespace) -> int:
     with needing_hardware():
         from siligrad_sim.soc.training import train  # noqa: PLC0415  optional
+    if options.board is not None:
+        return _build(options)
     say: Callable[[str], None] = (lambda _: None) if options.json else _say
     names = list(_PROCESSORS) if options.processor == "both" else [options.processor]
     outcomes = {}
     for number, name in enumerate(names):
         steps = options.steps if number == 0 else max(options.software_steps, 1)
-        lesson = digits_lesson(
-            array=options.array,
-            steps=steps,
-            software_steps=options.software_steps,
-            batches=options.batches,
-            hidden=options.hidden,
-            seed=options.seed,
-        )
+        lesson = _lesson(options, steps)
         say(f"{name}: {steps} steps (a simulator is built once, and kept)")
         outcomes[name] = train(
             lesson,
@@ -171,6 +177,51 @@ def _command(options: argparse.Namespace) -> int:
         for difference in outcome.differences:
             print(f"siligrad: {name}: {difference}", file=sys.stderr)
     return int(any(outcome.differences for outcome in outcomes.values()))
+
+
+def _lesson(options: argparse.Namespace, steps: int) -> Lesson:
+    return digits_lesson(
+        array=options.array,
+        steps=steps,
+        software_steps=options.software_steps,
+        batches=options.batches,
+        hidden=options.hidden,
+        seed=options.seed,
+    )
+
+
+def _build(options: argparse.Namespace) -> int:
+    """Build the bitstream of the chip, with its firmware in the RAM."""
+    from siligrad_hdl.boards import find_board  # noqa: PLC0415  optional
+    from siligrad_hdl.flow import build  # noqa: PLC0415  optional
+    from siligrad_hdl.soc.top import SocTop  # noqa: PLC0415  optional
+    from siligrad_sim.soc.firmware import build_firmware  # noqa: PLC0415  optional
+
+    board = find_board(options.board)
+    clock = board.clock(options.clock)
+    lesson = _lesson(options, options.steps)
+    multiplier = options.processor != "both" and _PROCESSORS[options.processor]
+    ram_bytes = options.ram << 10
+    firmware = build_firmware(lesson, ram_bytes=ram_bytes, multiplier=multiplier)
+    geometry = lesson.program.geometry
+    top = SocTop(
+        board,
+        geometry,
+        clock,
+        firmware=firmware.words,
+        ram_bytes=ram_bytes,
+        multiplier=multiplier,
+    )
+    built = build(
+        board,
+        geometry,
+        clock,
+        options.output or Path("build") / f"{board.name}-soc",
+        top=top,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(built_table(built, lesson.program))
+    return 0
 
 
 def _say(line: str) -> None:
