@@ -16,7 +16,7 @@ from siligrad_cli.hardware import needing_hardware
 if TYPE_CHECKING:
     from siligrad_hdl.boards import Board
 
-__all__ = ["FlashError", "add_parser"]
+__all__ = ["PACKAGES", "FlashError", "add_parser"]
 
 
 class FlashError(SiligradError):
@@ -74,9 +74,9 @@ def _programmer(board: Board, bitstream: Path) -> list[str]:
     names = " or ".join(program for program, *_ in board.programmers)
     raise FlashError(
         f"{names} is missing, which loads {board.title}: install it (Debian: `apt install "
-        f"{' '.join(_PACKAGES[program] for program, *_ in board.programmers[:1])}`)"
+        f"{' '.join(PACKAGES[program] for program, *_ in board.programmers[:1])}`)"
     )
 
 
-_PACKAGES = {"iceprog": "fpga-icestorm", "openFPGALoader": "openfpgaloader", "dfu-util": "dfu-util"}
+PACKAGES = {"iceprog": "fpga-icestorm", "openFPGALoader": "openfpgaloader", "dfu-util": "dfu-util"}
 """What Debian calls the programs' packages."""

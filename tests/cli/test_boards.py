@@ -13,10 +13,11 @@ import pytest
 import siligrad as sg
 from siligrad import losses, nn, optim
 from siligrad.isa import Geometry
+from siligrad_cli import flash
 from siligrad_cli.capacity import largest_hidden
 from siligrad_cli.main import main
 from siligrad_hdl.axi_lite import to_verilog
-from siligrad_hdl.boards import BoardError, find_board
+from siligrad_hdl.boards import BOARDS, BoardError, find_board
 
 
 def test_boards_are_listed_with_what_they_get(
@@ -158,6 +159,14 @@ def test_a_programmer_that_fails_or_is_missing_is_named(
         "siligrad: iceprog or openFPGALoader is missing, which loads iCEBreaker: install it "
         "(Debian: `apt install fpga-icestorm`)\n"
     )
+
+
+def test_every_programmer_can_be_installed() -> None:
+    for board in BOARDS.values():
+        assert board.programmers
+        for program, *arguments in board.programmers:
+            assert program in flash.PACKAGES
+            assert arguments.count("{}") == 1
 
 
 def test_a_folder_without_a_build_is_refused(
