@@ -59,6 +59,12 @@ EQUIVALENTS = (
         )
         for fraction in (-1, 1)
     ),
+    Equivalent(
+        f"{_COMPILER}/schedule.py",
+        "range(min(loop.steps, 2))",
+        "range(min(loop.steps, 3))",
+        "what the second step needs is enough for the third: all steps from it on are alike",
+    ),
 )
 """All that are claimed."""
 

@@ -47,6 +47,7 @@ def executed(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[
         (lambda x, w, b: b + x @ w, (X, W, ROW)),
         (lambda x, w, b: x @ w + b.reshape(1, 3), (X, W, ROW)),
         (lambda x, w, b: x @ w + b.T, (X, W, ROW)),
+        (lambda x, w: x @ w * (0 * (w.T @ x.T) + 3).T, (X, W)),
         (lambda x, w: np.maximum(0, x @ w), (X, W)),
         (lambda x, w: np.maximum(x @ w, 0) / 4, (X, W)),
         (lambda x, w: x @ w / -0.5, (X, W)),

@@ -151,7 +151,7 @@ def _build(
 
     kept = [matrix for matrix in kernel.matrices if matrix in layout.bases]
     index = {matrix: position for position, matrix in enumerate(kept)}
-    made = {matrix for matrix in kernel.results if matrix.role == Role.TEMPORARY}
+    made = set(kernel.results) - set(kernel.arguments)
     tensors = tuple(
         Tensor(
             name=matrix.name,

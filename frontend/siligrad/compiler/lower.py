@@ -356,7 +356,7 @@ class _Lowering:
     def _transpose(self, node: Node) -> Value:
         (operand,) = node.inputs
         value = self._values[operand]
-        if isinstance(value.core, Uniform) or len(operand.shape) < 2:
+        if isinstance(value.core, Uniform):
             return value
         stored = self._emitter.store(value, operand)
         assert isinstance(stored.core, Stored)

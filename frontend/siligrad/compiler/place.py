@@ -123,17 +123,17 @@ def place(
             memory = memories[matrix]
             bases[matrix] = tops[memory]
             tops[memory] += words_of(matrix, array)
-    placed: dict[Memory, list[tuple[int, int, int, int]]] = {memory: [] for memory in Memory}
+    placed: dict[Memory, list[tuple[int, int, int]]] = {memory: [] for memory in Memory}
     temporary = [m for m in kernel.matrices if m in lifetime and m not in bases]
     for matrix in sorted(temporary, key=lambda m: lifetime[m][0]):
         first, final = lifetime[matrix]
         memory, size = memories[matrix], words_of(matrix, array)
         base = tops[memory]
-        for low, high, from_, to in sorted(placed[memory]):
-            if from_ <= final and first <= to and low < base + size and base < high:
+        for low, high, last in sorted(placed[memory]):  # all were written before
+            if first <= last and low < base + size and base < high:
                 base = high
         bases[matrix] = base
-        placed[memory].append((base, base + size, first, final))
+        placed[memory].append((base, base + size, final))
     if any(stride >= 1 << ADDRESS_BITS for stride in strides.values()):
         raise CapacityError(
             f"the data of one step takes {max(strides.values())} words a bank of a memory, and "
