@@ -21,6 +21,7 @@ from siligrad.registers import (
     Status,
     bank_bits,
 )
+from siligrad_hdl.multiplexer import multiplexer
 from siligrad_hdl.ports import HostPort
 from siligrad_hdl.scratchpad import TileRequest
 from siligrad_hdl.sequencer import instructions_max
@@ -268,7 +269,7 @@ class HostInterface(wiring.Component):
         m.d.comb += status.eq(
             Cat(self.busy, started & ~self.busy & ~self.overrun, refused, self.overrun)
         )
-        values = {
+        values: dict[Register, Value] = {
             Register.IDENTIFICATION: Const(IDENTIFICATION, 32),
             Register.VERSION: Const(VERSION, 32),
             Register.ARRAY: Const(geometry.array, 32),
@@ -283,7 +284,7 @@ class HostInterface(wiring.Component):
             Register.CYCLES_HIGH: self.cycles[32:],
             Register.WORD_BITS: Const(geometry.word_bits, 32),
             **written,
-        } | {Register.LFSR + lane: self.lfsr_states[lane] for lane in range(n)}
+        }
         if self.locked:
             values[Register.BUILD] = Const(Build.LOCKED, 32)
         if self.baked is not None:
@@ -294,13 +295,28 @@ class HostInterface(wiring.Component):
             m.d.sync += lost.eq(lost | Cat(by_run | self.request_write, self.line_words.any()))
             values[Register.BAKED] = Const(self.baked.image, 32)
             values[Register.HELD] = Cat(*(~bit for bit in lost))
+        # What is read is decided in one cycle and gathered in the next: a read waits long enough.
+        constants = Signal(32)
+        shift_register = Signal(32)
+        is_shift_register = Signal()
+        lane = register[: (n - 1).bit_length()]
+        lanes = range(Register.LFSR, Register.LFSR + n)
+        m.d.sync += [
+            constants.eq(0),
+            shift_register.eq(multiplexer(lane, self.lfsr_states)),
+            is_shift_register.eq((register >= lanes.start) & (register < lanes.stop)),
+        ]
+        told = constants | Mux(is_shift_register, shift_register, 0)
+        for which, value in values.items():
+            if isinstance(value, Const):
+                with m.If(register == which):
+                    m.d.sync += constants.eq(value)
+            else:
+                is_it = Signal(name=f"is_{which.name.lower()}")
+                m.d.sync += is_it.eq(register == which)
+                told |= Mux(is_it, value, 0)
         register_data = Signal(32)
-        with m.Switch(register):
-            for number, value in values.items():
-                with m.Case(int(number)):
-                    m.d.sync += register_data.eq(value)
-            with m.Default():
-                m.d.sync += register_data.eq(0)
+        m.d.sync += register_data.eq(told)
 
         # Program and saturations.
         line_exists = line < geometry.program_depth
