@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,13 @@ from numpy.typing import NDArray
 
 from siligrad import tree
 from siligrad.errors import DataError
+from siligrad.npz import read_npz
 
 __all__ = ["load", "save"]
 
 _METADATA = "metadata.json"
+_METADATA_LIMIT = 1 << 26
+"""Bytes that a file may have beside its arrays."""
 
 
 def save(path: str | Path, trees: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -63,13 +64,16 @@ def load(path: str | Path, like: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     Raises
     ------
     DataError
-        If the file is damaged, or an array is missing or has another shape or type.
+        If the file is damaged or larger than those trees, or an array is missing or has another
+        shape or type.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays = _read(path, 2 * sum(map(_size, like.values())) + _METADATA_LIMIT)
     try:
         metadata = json.loads(arrays.pop(_METADATA).tobytes())
-    except (KeyError, ValueError) as error:
+        if not isinstance(metadata, dict):
+            raise TypeError("no object")
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path.name} is no checkpoint of siligrad: it has no metadata") from error
     available = ", ".join(arrays) or "nothing"
     trees = {}
@@ -94,19 +98,13 @@ def load(path: str | Path, like: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     return trees, metadata
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise
-    except (
-        ValueError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-    ) as error:
-        raise DataError(f"{path.name} is no readable .npz archive: {error}") from error
+def _size(example: Any) -> int:
+    return sum(np.asarray(leaf).nbytes for leaf in tree.flatten(example)[0])
+
+
+def _read(path: Path, limit: int) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as file:
+        try:
+            return read_npz(file, limit)
+        except DataError as error:
+            raise DataError(f"{path.name} is no readable .npz archive: {error}") from error
