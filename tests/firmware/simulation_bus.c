@@ -2,6 +2,7 @@
  * of the driver's objects, for tests through ctypes. */
 
 #include "siligrad.h"
+#include "siligrad_link.h"
 
 /* What the functions of such a library are called with; addresses count words. */
 struct simulation_bus {
@@ -15,6 +16,7 @@ int simulation_write32(void *context, uint32_t offset, uint32_t value);
 size_t sizeof_siligrad(void);
 size_t sizeof_siligrad_tensor(void);
 size_t sizeof_siligrad_loader(void);
+size_t sizeof_siligrad_link(void);
 
 int simulation_read32(void *context, uint32_t offset, uint32_t *value)
 {
@@ -43,4 +45,9 @@ size_t sizeof_siligrad_tensor(void)
 size_t sizeof_siligrad_loader(void)
 {
     return sizeof(struct siligrad_loader);
+}
+
+size_t sizeof_siligrad_link(void)
+{
+    return sizeof(struct siligrad_link);
 }
