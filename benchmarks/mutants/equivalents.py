@@ -46,10 +46,20 @@ class Equivalent:
     reason: str
 
 
-_SIGN = "a sign is 1 or -1"
+_SIGNS = (
+    ("algebra.py", "and mask.sign > 0", (">= 0", "> -1")),
+    ("algebra.py", "and other.sign > 0", (">= 0", "> -1")),
+    ("emit.py", "if core.sign > 0", (">= 0", "> -1")),
+    ("emit.py", "if core.sign < 0", ("<= 0", "< 1")),
+)
+"""Where a sign is compared with zero, and what says the same of 1 and of -1."""
 
 EQUIVALENTS = (
-    Equivalent(f"{_COMPILER}/algebra.py", "and mask.sign > 0\n", "and mask.sign > -1\n", _SIGN),
+    *(
+        Equivalent(f"{_COMPILER}/{name}", before, before[:-3] + after, "a sign is 1 or -1")
+        for name, before, others in _SIGNS
+        for after in others
+    ),
     *(
         Equivalent(
             f"{_COMPILER}/driver.py",
