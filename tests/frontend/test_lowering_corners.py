@@ -182,6 +182,22 @@ def test_a_sum_of_rows_is_bounded_by_its_codes_times_one(rows: int, limit: int, 
     assert len(program.instructions[0].segments) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "limit"),
+    [(0, 1), (1, 1), (2, 2), (3, 4), (31, 32), (32, 32), (33, 64), (-32, 32), (-33, 64)],
+)
+def test_an_input_is_held_to_the_power_of_two_that_covers_what_was_seen(
+    code: int, limit: int
+) -> None:
+    x = numpy.zeros((300, 2))
+    x[7, 1] = code / 64
+    program = sg.compile(
+        lambda x: np.sum(x, axis=0), x, target=NARROW, formats={"x": sg.QFormat(8, 6)}
+    )
+    (tensor,) = (each for each in program.tensors if each.name == "x")
+    assert (tensor.limit, tensor.format.frac) == (limit, 6)
+
+
 def test_every_sum_that_could_overflow_is_bounded() -> None:
     def sums(x: Any, y: Any, z: Any) -> Any:
         return np.sum(x, axis=0), np.sum(y, axis=0), np.sum(z, axis=0)
