@@ -255,6 +255,8 @@ class Fetch(wiring.Component):
         # The line to read: the next one, or the first segment again.
         next_line = Signal(range(self.program_depth))
         first_line = Signal(range(self.program_depth))
+        second_line = Signal(range(self.program_depth))
+        following_line = (next_line + 1)[: len(next_line)]
         repeat = Signal()
         m.d.comb += [
             repeat.eq(m_to_l & m_last_of_tile),
@@ -267,7 +269,7 @@ class Fetch(wiring.Component):
         with m.If(self.start | (all_read & header.final)):
             m.d.sync += next_line.eq(self.entry)
         with m.Elif(self.line_enable):
-            m.d.sync += next_line.eq(self.line_address + 1)
+            m.d.sync += next_line.eq(Mux(repeat, second_line, following_line))
 
         l_index = Signal(range(SEGMENTS_MAX))
         l_first_row = Signal()
@@ -308,7 +310,8 @@ class Fetch(wiring.Component):
         with m.If(reads[2]):
             # The first header is in l, the second in m, and the first segment is being read.
             m.d.sync += [
-                first_line.eq(self.line_address),
+                first_line.eq(next_line),
+                second_line.eq(following_line),
                 index.eq(0),
                 index_left.eq(header_0.segments - 2),
                 column_left.eq(header_0.p_tiles - 2),
