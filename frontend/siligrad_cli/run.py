@@ -460,6 +460,13 @@ def _command(options: argparse.Namespace) -> int:
     if issubclass(kind, RtlDevice):
         say(f"opening   {options.device} (a simulator is built once, and kept)")
     with kind(program.geometry) as device:
+        if device.locked and compare:
+            if options.compare:
+                raise DeviceUnavailable(
+                    f"device {options.device} is locked: its W cannot be compared; use --no-compare"
+                )
+            say("compared  nothing: the device is locked")
+            compare = False
         machine = _Machine(device, compare=compare)
         machine.begin(program, inputs, state)
         if options.vcd:
@@ -607,11 +614,14 @@ def _interrupted(options: argparse.Namespace, state: State) -> int:
 
 
 def _results(device: Device, program: Program, state: State) -> Arrays:
-    """Return what stays in the device, by tensor, and the results of every step, by path."""
+    """Return what stays in the device, by tensor, and the results of every step, by path.
+
+    What a lock keeps is left out.
+    """
     n = program.geometry.array
     arrays: Arrays = {}
     for tensor in program.tensors:
-        if tensor.role == Role.RESIDENT:
+        if tensor.role == Role.RESIDENT and not (device.locked and tensor.memory == Memory.W):
             words = device.read_words(tensor.memory, tensor.base, tensor.words(n))
             arrays[tensor.name] = tensor.decode(tensor.unpack(words, n))
     for name, parts in (state.outputs or {}).items():

@@ -24,6 +24,7 @@ from siligrad.registers import (
     element_address,
     program_address,
 )
+from siligrad_cli import run
 from siligrad_cli.main import main
 from siligrad_hdl import flow
 from siligrad_hdl.accelerator import Accelerator, to_verilog
@@ -315,6 +316,42 @@ def test_what_a_lock_forbids_is_said_in_a_sentence(network: sg.Program) -> None:
 
 
 # The commands
+
+
+def test_siligrad_run_classifies_on_a_locked_board(
+    network: sg.Program,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Locked(Board):
+        def __init__(self, geometry: Geometry) -> None:
+            accelerator = Accelerator(geometry, baked=network.baked(), locked=True)
+            super().__init__(geometry, accelerator=accelerator)
+
+    image, inputs = tmp_path / "net.sgp", tmp_path / "x.npz"
+    network.save(image)
+    np.savez(inputs, x=np.random.default_rng(4).random((3, 2, 3)))
+    command = ["run", str(image), "--input", str(inputs), "--output"]
+    results = {}
+    for device in ("reference", "locked"):
+        output = tmp_path / f"{device}.npz"
+        if device == "locked":
+            monkeypatch.setattr(run, "device_class", lambda _: Locked)
+        assert main([*command, str(output), "--device", device]) == 0
+        with np.load(output) as arrays:
+            results[device] = dict(arrays)
+    assert "compared  nothing: the device is locked" in capsys.readouterr().out
+    weights = {name for name in results["reference"] if name.startswith("params")}
+    assert set(results["locked"]) == set(results["reference"]) - weights
+    for name, values in results["locked"].items():
+        np.testing.assert_array_equal(values, results["reference"][name])
+        assert values.any()
+    for options, said in ((["--compare"], "use --no-compare"), (["--state", "s.npz"], "its W can")):
+        assert main([*command, str(tmp_path / "n"), "--device", "locked", *options]) == 1
+        message = capsys.readouterr().err
+        assert said in message
+        assert message.count("\n") == 1
 
 
 def test_a_locked_network_is_exported(network: sg.Program, tmp_path: Path) -> None:
