@@ -70,6 +70,12 @@ EQUIVALENTS = (
         for fraction in (-1, 1)
     ),
     Equivalent(
+        f"{_COMPILER}/lower.py",
+        "float(array.flat[0])",
+        "float(array.flat[-1])",
+        "its elements have just been found to be equal",
+    ),
+    Equivalent(
         f"{_COMPILER}/schedule.py",
         "range(min(loop.steps, 2))",
         "range(min(loop.steps, 3))",

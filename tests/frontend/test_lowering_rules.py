@@ -109,6 +109,7 @@ def test_a_rule_computes_what_numpy_computes(
         (lambda x, w: np.where(x @ w < 1, x @ w, 0), (X, W), "only a comparison with zero"),
         (lambda x, w: np.where(x @ w > x @ w * 2, x @ w, 0), (X, W), "only a comparison with zero"),
         (lambda x, w: np.where(x @ w > 0, x @ w, 1), (X, W), "only a choice between an array and"),
+        (lambda x, w: np.where(x @ w > 0, x @ w, -1), (X, W), "only a choice between an array and"),
         (lambda x, w: np.where(x @ w > 0, 0, x @ w), (X, W), "only a choice between an array and"),
         (lambda x, w: np.sum(x @ w, axis=1), (X, W), r"a sum of shape \(4, 3\) over axes \(1,\)"),
         (lambda x, w: np.sum(x @ w), (X, W), r"a sum of shape \(4, 3\) over axes \(0, 1\)"),
