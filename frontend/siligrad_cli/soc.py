@@ -194,7 +194,7 @@ def _build(options: argparse.Namespace) -> int:
     """Build the bitstream of the chip, with its firmware in the RAM."""
     from siligrad_hdl.boards import find_board  # noqa: PLC0415  optional
     from siligrad_hdl.flow import build  # noqa: PLC0415  optional
-    from siligrad_hdl.soc.top import SocTop  # noqa: PLC0415  optional
+    from siligrad_hdl.soc.top import SocTop, check_size  # noqa: PLC0415  optional
     from siligrad_sim.soc.firmware import build_firmware  # noqa: PLC0415  optional
 
     board = find_board(options.board)
@@ -202,6 +202,7 @@ def _build(options: argparse.Namespace) -> int:
     lesson = _lesson(options, options.steps)
     multiplier = options.processor != "both" and _PROCESSORS[options.processor]
     ram_bytes = options.ram << 10
+    check_size(board, lesson.program.geometry, ram_bytes)
     firmware = build_firmware(lesson, ram_bytes=ram_bytes, multiplier=multiplier)
     geometry = lesson.program.geometry
     top = SocTop(

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """What the chip is made of: its firmware, its software step, its addresses; and what is refused."""
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from siligrad_hdl.boards.top import BoardTop, BoardWires
 from siligrad_hdl.soc.chip import SystemOnChip
 from siligrad_hdl.soc.memory_map import RAM_BYTES
 
-__all__ = ["SocTop"]
+__all__ = ["SocTop", "check_size"]
 
 
 class SocTop(BoardTop):
@@ -31,11 +31,6 @@ class SocTop(BoardTop):
         Size of the RAM, a power of two.
     multiplier : :class:`bool`
         Whether the processor has one.
-
-    Raises
-    ------
-    BoardError
-        If the block RAMs do not do for accelerator and RAM.
     """
 
     def __init__(
@@ -49,13 +44,6 @@ class SocTop(BoardTop):
         multiplier: bool = False,
     ) -> None:
         super().__init__(board, geometry, clock)
-        board.check(geometry)
-        needed = board.blocks_of(geometry) + _blocks_of_ram(board, ram_bytes // 4)
-        if needed > board.blocks:
-            raise BoardError(
-                f"{board.title} is too small: a RAM of {ram_bytes} bytes beside the accelerator "
-                f"takes {needed} block RAMs, and the {board.device} has {board.blocks}"
-            )
         self.firmware = firmware
         self.ram_bytes = ram_bytes
         self.multiplier = multiplier
@@ -69,6 +57,23 @@ class SocTop(BoardTop):
             multiplier=self.multiplier,
         )
         return BoardWires(rx=Signal(), tx=chip.tx, led=chip.busy | chip.fault)
+
+
+def check_size(board: Board, geometry: Geometry, ram_bytes: int) -> None:
+    """Check, as far as can be counted beforehand, that a board has room for the chip.
+
+    Raises
+    ------
+    BoardError
+        If it has too few multipliers, or too few block RAMs for accelerator and RAM.
+    """
+    board.check(geometry)
+    needed = board.blocks_of(geometry) + _blocks_of_ram(board, ram_bytes // 4)
+    if needed > board.blocks:
+        raise BoardError(
+            f"{board.title} is too small: a RAM of {ram_bytes} bytes beside the accelerator takes "
+            f"{needed} block RAMs, and the {board.device} has {board.blocks}"
+        )
 
 
 def _blocks_of_ram(board: Board, words: int) -> int:
