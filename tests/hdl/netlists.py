@@ -26,6 +26,7 @@ from siligrad_sim.icarus import IcarusDevice
 from siligrad_sim.lockstep import Lockstep
 from siligrad_sim.reference import ReferenceDevice
 from tests.hdl.ecp5_cells import ecp5_models
+from tests.hdl.gowin_cells import gowin_models
 
 __all__ = [
     "FAMILIES",
@@ -47,7 +48,7 @@ __all__ = [
 SEED = 3
 """Of the shift registers that a netlist begins with."""
 
-TARGET = sg.Target(array=2, x_depth=32, w_depth=32, e_depth=32, program_depth=32)
+TARGET = sg.Target(array=2, x_depth=16, w_depth=16, e_depth=16, program_depth=32)
 """An array of 2 x 2 with tiny memories."""
 
 
@@ -95,7 +96,13 @@ def ice40_cells() -> str:
 def _ecp5_cells() -> str:
     """Return Yosys' models of the cells of an ECP5, and ours of its blocks."""
     yosys = _share("ecp5", "common_sim.vh") + _share("ecp5", "ccu2c_sim.vh")
-    return yosys + ecp5_models()
+    # Complaints about parameters that no netlist has; Icarus knows no such task there.
+    return re.sub(r"\$error\(.*\);", "", yosys) + ecp5_models()
+
+
+def _gowin_cells() -> str:
+    """Return Yosys' models of the cells of a Gowin, and ours of its blocks."""
+    return _share("gowin", "cells_sim.v") + gowin_models()
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,13 @@ FAMILIES = {
         _ecp5_cells,
         ("MULT18X18D", "DP16KD", "LUT4", "TRELLIS_FF"),
         "INITVAL_00",
+    ),
+    "gowin": Family(
+        "tang-nano-9k",
+        "synth_gowin -top siligrad",
+        _gowin_cells,
+        ("MULT18X18", "SDPX9B", "LUT4", "ALU", "DFFRE"),
+        "INIT_RAM_00",
     ),
 }
 
@@ -200,15 +214,14 @@ def check_training(program: sg.Program, netlist: str) -> None:
     """Train a netlist from its initial contents, then load it anew; compare with the reference."""
     with NetlistDevice(program.geometry, verilog=netlist) as device:
         pair = _opened(program, device)
-        for seed in range(2):
-            result = pair.run(*batch(seed))
-            assert result.first is None, str(result.first)
-            assert result.device.cycles == program.cycles
-        # What the runs have changed is written again, and so is another program.
+        result = pair.run(*batch(0))
+        assert result.first is None, str(result.first)
+        assert result.device.cycles == program.cycles
+        # What the run has changed is written again, and so is another program.
         pair.load(program, seed=SEED + 1)
         pair.reference.reload(program.slowed(1))
         device.reload(program.slowed(1))
-        result = pair.run(*batch(2))
+        result = pair.run(*batch(1))
         assert result.first is None, str(result.first)
 
 

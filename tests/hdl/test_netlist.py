@@ -46,14 +46,12 @@ def netlist(program: sg.Program, family: Family, tmp_path_factory: pytest.TempPa
 def test_the_netlist_trains_like_the_reference_from_its_initial_contents(
     program: sg.Program, family: Family, netlist: str
 ) -> None:
-    assert [cell for cell in family.blocks if f" {cell} #(" not in netlist] == []
+    assert [cell for cell in family.blocks if f"\n  {cell} " not in netlist] == []
     check_training(program, netlist + family.cells())
 
 
-@pytest.mark.parametrize("block", ["memory_w.bank_0", "program.word_2"])
-def test_a_wrong_initial_bit_is_noticed(
-    program: sg.Program, family: Family, netlist: str, block: str
-) -> None:
+def test_a_wrong_initial_bit_is_noticed(program: sg.Program, family: Family, netlist: str) -> None:
+    block = "program.word_2" if family is FAMILIES["ecp5"] else "memory_w.bank_0"
     assert difference_of(program, flipped(netlist, family, block) + family.cells()) is not None
 
 
