@@ -298,23 +298,23 @@ class HostInterface(wiring.Component):
         # What is read is decided in one cycle and gathered in the next: a read waits long enough.
         constants = Signal(32)
         shift_register = Signal(32)
-        is_shift_register = Signal()
+        shift_register_told = Signal()
         lane = register[: (n - 1).bit_length()]
         lanes = range(Register.LFSR, Register.LFSR + n)
         m.d.sync += [
             constants.eq(0),
             shift_register.eq(multiplexer(lane, self.lfsr_states)),
-            is_shift_register.eq((register >= lanes.start) & (register < lanes.stop)),
+            shift_register_told.eq((register >= lanes.start) & (register < lanes.stop)),
         ]
-        told = constants | Mux(is_shift_register, shift_register, 0)
+        told = constants | Mux(shift_register_told, shift_register, 0)
         for which, value in values.items():
             if isinstance(value, Const):
                 with m.If(register == which):
                     m.d.sync += constants.eq(value)
             else:
-                is_it = Signal(name=f"is_{which.name.lower()}")
-                m.d.sync += is_it.eq(register == which)
-                told |= Mux(is_it, value, 0)
+                chosen = Signal(name=f"{which.name.lower()}_told")
+                m.d.sync += chosen.eq(register == which)
+                told |= Mux(chosen, value, 0)
         register_data = Signal(32)
         m.d.sync += register_data.eq(told)
 
