@@ -93,10 +93,8 @@ module DP16KD(
         for (i = 0; i < DATA_WIDTH_A; i = i + 1)
             if (DATA_WIDTH_A != 18 || wa[i / 9]) rows[wa[13:4]][low(wa) + i] <= data[i];
     always @(posedge CLKB) begin
-        if (CEB) for (i = 0; i < 18; i = i + 1)
-            word[i] <= i >= DATA_WIDTH_B ? 1'bx
-                : CEA && WEA && wa[13:4] == ra[13:4] && low(wa) == low(ra) ? 1'bx
-                : rows[ra[13:4]][low(ra) + i];
+        if (CEB) word <= CEA && WEA && wa[13:4] == ra[13:4] && low(wa) == low(ra) ? {{18{{1'bx}}}}
+            : (rows[ra[13:4]] >> low(ra)) ^ ({{18{{1'bx}}}} << DATA_WIDTH_B);
         if (OCEB) answer <= word;
     end
     assign {{{names("DOB", 18)}}} = answer;
