@@ -31,11 +31,11 @@ from siligrad.files import replacing
 from siligrad.isa import Geometry
 from siligrad_hdl.boards import Board, BoardError
 from siligrad_hdl.boards.clock import ClockSetting
-from siligrad_hdl.boards.routed import Routed, read_report
+from siligrad_hdl.boards.routed import Routed, Use, read_report
 from siligrad_hdl.boards.tools import Tool, find_tool
 from siligrad_hdl.boards.top import BoardTop, baud_of
 
-__all__ = ["COLLISIONS", "BuildError", "Built", "build"]
+__all__ = ["COLLISIONS", "BuildError", "Built", "build", "plan"]
 
 _NAME = "top"
 _TITLES = {"yosys": "synthesise", "nextpnr": "place and route"}
@@ -162,7 +162,7 @@ def build(
         begin = time.monotonic()
         if top is None:
             top = BoardTop(board, geometry, clock, baked=baked, locked=locked)
-        files, commands = _plan(board, top, seed, platform)
+        files, commands = plan(board, top, seed, platform)
         seconds = {"elaborate": time.monotonic() - begin}
         _write(work, files)
         key = hashlib.sha256()
@@ -175,7 +175,7 @@ def build(
             step = _Step(number, len(commands) + 1, command, tool, key.hexdigest())
             seconds[step.title] = step.run(work, say)
             if (work / _ROUTED).is_file() and routed is None and step.routes:
-                routed = read_report(work / _ROUTED, work / step.netlist)
+                routed = _sold(read_report(work / _ROUTED, work / step.netlist), board)
                 _check_clock(routed, clock)
         assert routed is not None, "no command of the platform places and routes"
         made = next(path for path in work.iterdir() if path.suffix in _BITSTREAMS)
@@ -212,11 +212,11 @@ def _platform(board: Board) -> Any:
     return platform
 
 
-def _plan(
+def plan(
     board: Board, top: BoardTop, seed: int, platform: Any
 ) -> tuple[dict[str, bytes], list[list[str]]]:
     """Return the files that Amaranth writes, and the commands to run on them."""
-    plan = platform.prepare(
+    prepared = platform.prepare(
         top,
         _NAME,
         emit_src=False,  # or a line that moves would be another build
@@ -233,14 +233,14 @@ def _plan(
         ],
     )
     # Without what only prepares a bitstream for a programmer, such as dfu-suffix.
-    written = json.loads(plan.files[f"build_{_NAME}.json"])["commands"]
+    written = json.loads(prepared.files[f"build_{_NAME}.json"])["commands"]
     commands = [
         command for command in map(_of_today, written) if command[0] in board.technology.tools
     ]
     scripts = {f"build_{_NAME}.{suffix}" for suffix in ("json", "sh", "bat")}
     files = {
         name: content.encode() if isinstance(content, str) else content
-        for name, content in plan.files.items()
+        for name, content in prepared.files.items()
         if name not in scripts
     }
     return files, commands
@@ -371,6 +371,24 @@ def _complaint(log: Path) -> str:
         if (match := re.match(r"(?:ERROR|FATAL)\W+(.+)", line, re.IGNORECASE)) is not None:
             return match[1].rstrip(".")
     return next((line for line in reversed(lines) if line), "it prints nothing")
+
+
+def _sold(routed: Routed, board: Board) -> Routed:
+    """Return what was routed beside what the device has by its data sheet.
+
+    Some are sold with less than is on them, and place and route knows what is on them.
+    """
+    has = {"lut": board.luts, "ff": board.luts, "dsp": board.multipliers, "bram": board.blocks}
+    uses: dict[str, Use] = {}
+    for name, most in has.items():
+        use = getattr(routed, name)
+        if use.used > most:
+            raise BuildError(
+                f"{board.title} is too small: {use.used} {name.upper()} are needed, and the "
+                f"{board.device} has {most}; ask for a smaller --array"
+            )
+        uses[name] = Use(use.used, min(use.available, most))
+    return Routed(**uses, mhz=routed.mhz, slowest=routed.slowest)
 
 
 def _check_clock(routed: Routed, clock: ClockSetting) -> None:

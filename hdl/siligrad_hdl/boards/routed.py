@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Routed", "SlowestPath", "Use", "read_report"]
+__all__ = ["Routed", "SlowestPath", "Use", "read_report", "read_uses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,8 @@ def read_report(path: Path, netlist: Path) -> Routed:
     of registers, which the report calls by those of cells.
     """
     report = json.loads(path.read_text(encoding="utf-8"))
-    modules = json.loads(netlist.read_text(encoding="utf-8"))["modules"]
-    top = next(module for module in modules.values() if "top" in module["attributes"])
-    used = report["utilization"]
-    uses = {
-        name: _use([used[cell] for cell in cells if cell in used]) for name, cells in _CELLS.items()
-    }
-    if "ICESTORM_LC" in used:
-        uses["ff"] = Use(sum(map(_is_flip_flop, top["cells"].values())), uses["lut"].available)
+    top = _top(netlist)
+    uses = _uses(report["utilization"], top)
     # The accelerator's clock is that of most paths; the only other one is that of its reset.
     clock, achieved = min(report["fmax"].items(), key=lambda item: item[1]["achieved"])
     paths = [
@@ -97,6 +91,25 @@ def read_report(path: Path, netlist: Path) -> Routed:
         if entry["from"].endswith(f" {clock}") and entry["to"].endswith(f" {clock}")
     ]
     return Routed(**uses, mhz=achieved["achieved"], slowest=paths[0] if paths else None)
+
+
+def read_uses(path: Path, netlist: Path) -> dict[str, Use]:
+    """Read what a design takes, by the names in :class:`Routed`, which may only be packed yet."""
+    return _uses(json.loads(path.read_text(encoding="utf-8"))["utilization"], _top(netlist))
+
+
+def _top(netlist: Path) -> Mapping[str, Any]:
+    modules = json.loads(netlist.read_text(encoding="utf-8"))["modules"]
+    return next(module for module in modules.values() if "top" in module["attributes"])
+
+
+def _uses(used: Mapping[str, Mapping[str, int]], top: Mapping[str, Any]) -> dict[str, Use]:
+    uses = {
+        name: _use([used[cell] for cell in cells if cell in used]) for name, cells in _CELLS.items()
+    }
+    if "ICESTORM_LC" in used:
+        uses["ff"] = Use(sum(map(_is_flip_flop, top["cells"].values())), uses["lut"].available)
+    return uses
 
 
 def _use(counts: list[Mapping[str, int]]) -> Use:
