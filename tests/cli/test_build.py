@@ -16,6 +16,7 @@ from siligrad_cli.main import main
 from siligrad_hdl import flow
 from siligrad_hdl.boards import BoardError, find_board
 from siligrad_hdl.boards.clock import ClockSetting
+from tests.hdl.echo import Echo
 
 NETLIST = {
     "modules": {
@@ -142,6 +143,12 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     return Tools(tmp_path / "tools", monkeypatch)
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let builds elaborate less than an accelerator, where it does not matter what."""
+    monkeypatch.setattr(flow, "BoardTop", Echo)
+
+
 def build(folder: Path, *options: str) -> int:
     return main(["build", "--board", "icebreaker", "-o", str(folder), *options])
 
@@ -187,6 +194,7 @@ def test_a_build_ends_with_a_bitstream_a_report_and_a_table(
     assert "peak      0.096 GMAC/s at 24 MHz" in out
 
 
+@pytest.mark.usefixtures("small")
 def test_steps_that_were_done_are_not_done_again(tools: Tools, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     assert build(folder) == 0
@@ -197,6 +205,7 @@ def test_steps_that_were_done_are_not_done_again(tools: Tools, tmp_path: Path) -
     assert json.loads((folder / "report.json").read_bytes())["lut"] == json.loads(before)["lut"]
 
 
+@pytest.mark.usefixtures("small")
 def test_another_seed_places_anew_and_another_clock_begins_anew(
     tools: Tools, tmp_path: Path
 ) -> None:
@@ -209,6 +218,7 @@ def test_another_seed_places_anew_and_another_clock_begins_anew(
     assert tools.ran() == ["yosys", "nextpnr", "icepack"]
 
 
+@pytest.mark.usefixtures("small")
 def test_another_version_of_a_tool_is_another_build(tools: Tools, tmp_path: Path) -> None:
     assert build(tmp_path / "out") == 0
     tools.ran()
@@ -217,6 +227,7 @@ def test_another_version_of_a_tool_is_another_build(tools: Tools, tmp_path: Path
     assert tools.ran() == ["yosys", "nextpnr", "icepack"]
 
 
+@pytest.mark.usefixtures("small")
 def test_a_build_that_was_interrupted_goes_on_where_it_was(
     tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +248,7 @@ def test_a_build_that_was_interrupted_goes_on_where_it_was(
     assert tools.ran() == ["nextpnr", "icepack"]
 
 
+@pytest.mark.usefixtures("small")
 def test_a_missed_clock_fails_and_names_the_path(
     tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +271,25 @@ def test_a_missed_clock_fails_and_names_the_path(
     assert not (folder / "report.json").exists()
 
 
+@pytest.mark.usefixtures("small")
+def test_what_fits_only_the_device_that_this_one_is_cut_from_is_refused(
+    tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = json.loads(json.dumps(REPORT))
+    larger["utilization"]["ICESTORM_LC"] = {"used": 5281, "available": 7680}
+    tools.write("report", json.dumps(larger))
+    assert build(tmp_path / "out") == 1
+    assert error_of(capsys) == (
+        "iCEBreaker is too small: 5281 LUT are needed, and the iCE40UP5K-SG48 has 5280; ask for a "
+        "smaller --array"
+    )
+    larger["utilization"]["ICESTORM_LC"]["used"] = 5280
+    tools.write("report", json.dumps(larger))
+    assert build(tmp_path / "out", "--seed", "2") == 0
+    assert "LUT       5280 of 5280 (100%)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
 def test_a_step_that_fails_says_which_and_why(
     tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,45 +10,14 @@ from typing import Any
 
 import pytest
 from amaranth.build import Attrs, Pins, Resource, Subsignal
-from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal
-from amaranth.lib import io
 
 from siligrad_hdl import flow
-from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.boards import Board, BoardError, find_board
-from siligrad_hdl.boards.clock import ClockGenerator, ClockSetting
 from siligrad_hdl.boards.tools import find_tool
 from siligrad_hdl.flow import BuildError, build
-from siligrad_hdl.multiplier import Multiplier
+from tests.hdl.echo import Echo
 
 pytestmark = pytest.mark.xdist_group("flow")
-
-
-class Echo(Elaboratable):  # type: ignore[misc]  # Amaranth has no types
-    """Sends back a bit of what it receives, after a memory and a multiplier."""
-
-    def __init__(self, board: Board, geometry: object, clock: ClockSetting, **rest: object) -> None:
-        self.clock = clock
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        if self.clock.source is not None:
-            m.domains.sync = ClockDomain()
-            m.submodules.clock = ClockGenerator(self.clock)
-        uart = platform.request("uart", 0, dir="-")
-        m.submodules.rx = rx = io.Buffer("i", uart.rx)
-        m.submodules.tx = tx = io.Buffer("o", uart.tx)
-        m.submodules.memory = memory = BlockMemory(shape=16, depth=256)
-        m.submodules.multiplier = multiplier = Multiplier(operand_bits=16)
-        bits = Signal(32)
-        m.d.sync += bits.eq((bits << 1) | ~rx.i)
-        m.d.comb += [
-            *(memory.write_address.eq(bits), memory.write_data.eq(bits >> 8)),
-            *(memory.write_enable.eq(bits[7]), memory.read_address.eq(bits >> 24)),
-            *(multiplier.a.eq(memory.read_data), multiplier.b.eq(bits)),
-            tx.o.eq(multiplier.product.xor()),
-        ]
-        return m
 
 
 @pytest.fixture(autouse=True)
