@@ -89,8 +89,8 @@ BROKEN = {
     ),
     "an off-by-one in the sequencer": (
         "stream.py",
-        "with m.If(term.index == n - 1):",
-        "with m.If(term.index == n - 2):",
+        "last_index.eq(term.index == n - 2),",
+        "last_index.eq(term.index == n - 3),",
         "training step 0: relu 0 (x = np.maximum(x @ W + b, 0))[",
     ),
     "a cycle too many": (
@@ -107,7 +107,7 @@ BROKEN = {
     ),
     "a run that never ends": (
         "stream.py",
-        "self.last.eq(ends & last_of_tile)",
+        "self.last.eq(active & free & last_of_tile)",
         "self.last.eq(0)",
         # The watchdog ends it; nothing was written.
         "training step 0: relu 0 (x = np.maximum(x @ W + b, 0))[0, 0]",
