@@ -189,6 +189,7 @@ struct siligrad_loader {
     uint32_t data_bytes;        /* of those */
     uint32_t filling;           /* tensors whose data came or are coming */
     uint32_t codes_left;        /* of the last of them */
+    int32_t limit;              /* of their magnitudes */
     uint32_t bank, offset;      /* of its next code */
     int32_t error;              /* the first; returned by every call from then on */
     uint8_t bytes[96];          /* the beginning of what has not come whole */

@@ -5,15 +5,6 @@
 #include "siligrad_access.h"
 #include "siligrad_constants.h"
 
-/* Keep the first error of a call, and return it. */
-static int fail(struct siligrad *device, int error)
-{
-    if (device->error == 0) {
-        device->error = error;
-    }
-    return device->error;
-}
-
 /* Keep what a callback has returned, made an error of ours if it is none. */
 static void keep(struct siligrad *device, int returned)
 {
@@ -53,7 +44,7 @@ int siligrad_access_begin(struct siligrad *device, const void *argument)
         return SILIGRAD_EARGUMENT;
     }
     if ((siligrad_access_get(device, SILIGRAD_REGISTER_STATUS) & SILIGRAD_STATUS_BUSY) != 0) {
-        return fail(device, SILIGRAD_EBUSY);
+        return siligrad_access_fail(device, SILIGRAD_EBUSY);
     }
     /* What was refused before is not this call's. */
     siligrad_access_put(device, SILIGRAD_REGISTER_STATUS, 0);
@@ -63,7 +54,7 @@ int siligrad_access_begin(struct siligrad *device, const void *argument)
 int siligrad_access_end(struct siligrad *device)
 {
     return (siligrad_access_get(device, SILIGRAD_REGISTER_STATUS) & SILIGRAD_STATUS_REFUSED) != 0
-               ? fail(device, SILIGRAD_EREFUSED)
+               ? siligrad_access_fail(device, SILIGRAD_EREFUSED)
                : device->error;
 }
 
@@ -126,20 +117,20 @@ int siligrad_open(struct siligrad *device, const struct siligrad_bus *bus)
     device->bank_bits = 1;
     device->error = 0;
     if (siligrad_access_get(device, SILIGRAD_REGISTER_IDENTIFICATION) != SILIGRAD_IDENTIFICATION) {
-        return fail(device, SILIGRAD_EIDENTITY);
+        return siligrad_access_fail(device, SILIGRAD_EIDENTITY);
     }
     /* A minor version adds to what there was. */
     version = siligrad_access_get(device, SILIGRAD_REGISTER_VERSION) - SILIGRAD_VERSION;
     if (version >= 0x10000 - SILIGRAD_VERSION % 0x10000) {
-        return fail(device, SILIGRAD_EVERSION);
+        return siligrad_access_fail(device, SILIGRAD_EVERSION);
     }
-    return read_geometry(device) ? 0 : fail(device, SILIGRAD_EGEOMETRY);
+    return read_geometry(device) ? 0 : siligrad_access_fail(device, SILIGRAD_EGEOMETRY);
 }
 
-/* Return `error`, which is about something in a program, or that there is no program. */
-static int missing(const struct siligrad *device, int error)
+/* Return the error where there is no such index: there may be no program. */
+static int missing(const struct siligrad *device)
 {
-    return device->tensor_count == 0 ? SILIGRAD_EPROGRAM : error;
+    return device->tensor_count == 0 ? SILIGRAD_EPROGRAM : SILIGRAD_EINDEX;
 }
 
 int siligrad_find_tensor(const struct siligrad *device, const char *name)
@@ -160,7 +151,7 @@ int siligrad_find_tensor(const struct siligrad *device, const char *name)
             return (int)index;
         }
     }
-    return missing(device, SILIGRAD_ENAME);
+    return device->tensor_count == 0 ? SILIGRAD_EPROGRAM : SILIGRAD_ENAME;
 }
 
 /* Return whether a tensor may hold a code. */
@@ -179,40 +170,36 @@ enum pass { CHECK, WRITE, READ };
 static int visit(struct siligrad *device, const struct siligrad_tensor *tensor, uint32_t offset, int16_t *codes,
                  ptrdiff_t row_stride, ptrdiff_t column_stride, enum pass pass)
 {
-    uint32_t n = device->array, words, bank, row_0 = 0, column_0 = 0, r = 0;
+    uint32_t n = device->array, row_0, column_0, row, bank;
 
-    for (words = tensor->words; words != 0; words--) {
-        /* Bank b holds column (b - r) mod n of row r of the tile: column n - r comes first, and 0 is in bank r. */
-        uint32_t row = row_0 + r, column = column_0 + n - r;
-        ptrdiff_t at = (ptrdiff_t)row * row_stride + (ptrdiff_t)column * column_stride;
+    for (row_0 = 0; row_0 < tensor->rows; row_0 += n) {
+        for (column_0 = 0; column_0 < tensor->columns; column_0 += n) {
+            for (row = row_0; row - row_0 < n; row++) {
+                /* Bank b holds column (b - r) mod n of row r of a tile: column n - r comes first, and 0 is in bank r. */
+                uint32_t column = column_0 + n - (row - row_0);
+                ptrdiff_t at = (ptrdiff_t)row * row_stride + (ptrdiff_t)column * column_stride;
 
-        for (bank = 0; bank < n; bank++) {
-            if (bank == r) {
-                column -= n;
-                at -= (ptrdiff_t)n * column_stride;
-            }
-            if (row >= tensor->rows || column >= tensor->columns) {
-                if (pass == WRITE) {
-                    siligrad_access_put(device, offset, 0);
+                for (bank = 0; bank < n; bank++) {
+                    if (column == column_0 + n) {
+                        column -= n;
+                        at -= (ptrdiff_t)n * column_stride;
+                    }
+                    if (row >= tensor->rows || column >= tensor->columns) {
+                        if (pass == WRITE) {
+                            siligrad_access_put(device, offset, 0);
+                        }
+                    } else if (pass == WRITE) {
+                        siligrad_access_put(device, offset, (uint32_t)(int32_t)codes[at]);
+                    } else if (pass == READ) {
+                        codes[at] = siligrad_access_code(siligrad_access_get(device, offset));
+                    } else if (!is_code_of(tensor, codes[at])) {
+                        return SILIGRAD_ECODE;
+                    }
+                    column++;
+                    at += column_stride;
+                    offset += SILIGRAD_WORD;
                 }
-            } else if (pass == WRITE) {
-                siligrad_access_put(device, offset, (uint32_t)(int32_t)codes[at]);
-            } else if (pass == READ) {
-                codes[at] = siligrad_access_code(siligrad_access_get(device, offset));
-            } else if (!is_code_of(tensor, codes[at])) {
-                return SILIGRAD_ECODE;
-            }
-            column++;
-            at += column_stride;
-            offset += SILIGRAD_WORD;
-        }
-        offset = siligrad_access_next(device, offset);
-        if (++r == n) {
-            r = 0;
-            column_0 += n;
-            if (column_0 >= tensor->columns) {
-                column_0 = 0;
-                row_0 += n;
+                offset = siligrad_access_next(device, offset);
             }
         }
     }
@@ -229,9 +216,12 @@ static int transfer(struct siligrad *device, uint32_t index, uint32_t step, int1
     if (error != 0) {
         return error;
     }
+    if (index >= device->tensor_count) {
+        return missing(device);
+    }
     tensor = device->tensors + index;
-    if (index >= device->tensor_count || step >= ((tensor->flags & SILIGRAD_MOVES) != 0 ? device->steps : 1)) {
-        return missing(device, SILIGRAD_EINDEX);
+    if (step >= ((tensor->flags & SILIGRAD_MOVES) != 0 ? device->steps : 1)) {
+        return SILIGRAD_EINDEX;
     }
     offset = siligrad_access_offset(device, tensor->memory, tensor->base + step * device->stride[tensor->memory]);
     for (;;) {
@@ -280,16 +270,22 @@ int siligrad_start(struct siligrad *device)
     return device->error;
 }
 
-static uint64_t get_cycles(struct siligrad *device)
+int siligrad_read_cycles(struct siligrad *device, uint64_t *cycles)
 {
-    uint32_t low = siligrad_access_get(device, SILIGRAD_REGISTER_CYCLES);
+    uint32_t low;
 
-    return (uint64_t)siligrad_access_get(device, SILIGRAD_REGISTER_CYCLES_HIGH) << 32 | low;
+    if (!begin(device, cycles)) {
+        return SILIGRAD_EARGUMENT;
+    }
+    low = siligrad_access_get(device, SILIGRAD_REGISTER_CYCLES);
+    *cycles = (uint64_t)siligrad_access_get(device, SILIGRAD_REGISTER_CYCLES_HIGH) << 32 | low;
+    return device->error;
 }
 
 int siligrad_poll(struct siligrad *device)
 {
     uint32_t status;
+    uint64_t cycles;
 
     if (!begin(device, device)) {
         return SILIGRAD_EARGUMENT;
@@ -302,13 +298,13 @@ int siligrad_poll(struct siligrad *device)
         return 1;
     }
     if ((status & SILIGRAD_STATUS_OVERRUN) != 0) {
-        return fail(device, SILIGRAD_EOVERRUN);
+        return siligrad_access_fail(device, SILIGRAD_EOVERRUN);
     }
     if ((status & SILIGRAD_STATUS_DONE) == 0) {
-        return fail(device, SILIGRAD_ERESET);
+        return siligrad_access_fail(device, SILIGRAD_ERESET);
     }
-    if (get_cycles(device) != device->cycles) {
-        return fail(device, SILIGRAD_ECYCLES);
+    if (siligrad_read_cycles(device, &cycles) == 0 && cycles != device->cycles) {
+        return SILIGRAD_ECYCLES;
     }
     return siligrad_access_end(device);
 }
@@ -333,15 +329,6 @@ int siligrad_run(struct siligrad *device, uint32_t polls)
     return error != 0 ? error : siligrad_wait(device, polls);
 }
 
-int siligrad_read_cycles(struct siligrad *device, uint64_t *cycles)
-{
-    if (!begin(device, cycles)) {
-        return SILIGRAD_EARGUMENT;
-    }
-    *cycles = get_cycles(device);
-    return device->error;
-}
-
 int siligrad_read_saturations(struct siligrad *device, uint32_t *counts, uint32_t count)
 {
     uint32_t index;
@@ -351,7 +338,7 @@ int siligrad_read_saturations(struct siligrad *device, uint32_t *counts, uint32_
         return error;
     }
     if (device->tensor_count == 0 || count > device->instructions) {
-        return missing(device, SILIGRAD_EINDEX);
+        return missing(device);
     }
     for (index = 0; index < count; index++) {
         counts[index] = siligrad_access_get(device, SILIGRAD_REGION_SATURATIONS + index * SILIGRAD_WORD);

@@ -17,6 +17,9 @@ extern "C" {
 uint32_t siligrad_access_get(struct siligrad *device, uint32_t offset);
 void siligrad_access_put(struct siligrad *device, uint32_t offset, uint32_t value);
 
+/* Keep the first error of a call, and return it. */
+int siligrad_access_fail(struct siligrad *device, int error);
+
 /* Begin a call that accesses memories: there must be a device, `argument` must not be NULL, and no run may be going on.
  * Return 0 or an error. */
 int siligrad_access_begin(struct siligrad *device, const void *argument);

@@ -11,14 +11,17 @@
 /* The sections, in order; the last one is of no use here. */
 enum { PROGRAM, TENSORS, NAMES, DATA, SECTIONS = SILIGRAD_IMAGE_SECTIONS };
 
-static uint32_t little_16(const uint8_t *bytes)
-{
-    return bytes[0] | (uint32_t)bytes[1] << 8;
-}
-
 static uint32_t little_32(const uint8_t *bytes)
 {
-    return little_16(bytes) | little_16(bytes + 2) << 16;
+    return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+int siligrad_access_fail(struct siligrad *device, int error)
+{
+    if (device->error == 0) {
+        device->error = error;
+    }
+    return device->error;
 }
 
 uint32_t siligrad_access_crc(uint32_t crc, uint8_t byte)
@@ -67,6 +70,12 @@ static int put(const struct siligrad_loader *loader, uint32_t offset, uint32_t v
     return loader->device->error;
 }
 
+/* Return the next multiple of eight. */
+static uint32_t align(uint32_t position)
+{
+    return (position + 7) & ~(uint32_t)7;
+}
+
 /* Take the header, whole in `bytes`. */
 static int take_header(struct siligrad_loader *loader)
 {
@@ -74,6 +83,9 @@ static int take_header(struct siligrad_loader *loader)
     const uint8_t *bytes = loader->bytes;
     uint32_t index, end = SILIGRAD_IMAGE_HEADER_BYTES;
 
+    if (little_32(bytes) != SILIGRAD_IMAGE_MAGIC_0 || little_32(bytes + 4) != SILIGRAD_IMAGE_MAGIC_1) {
+        return SILIGRAD_EMAGIC;
+    }
     if (little_32(bytes + SILIGRAD_IMAGE_AT_VERSION) !=
         (SILIGRAD_IMAGE_VERSION | SILIGRAD_IMAGE_HEADER_BYTES << 16)) {
         return SILIGRAD_EFORMAT;
@@ -91,10 +103,13 @@ static int take_header(struct siligrad_loader *loader)
             return SILIGRAD_ETARGET;
         }
     }
-    for (index = 0; index < 3; index++) {
-        device->stride[index] = little_16(bytes + SILIGRAD_IMAGE_AT_X_STRIDE + 2 * index);
-    }
-    device->steps = little_16(bytes + SILIGRAD_IMAGE_AT_STEPS);
+    /* Two fields of 16 bits in each of two words. */
+    index = little_32(bytes + SILIGRAD_IMAGE_AT_STEPS);
+    device->steps = index & 0xffff;
+    device->stride[SILIGRAD_X] = index >> 16;
+    index = little_32(bytes + SILIGRAD_IMAGE_AT_W_STRIDE);
+    device->stride[SILIGRAD_W] = index & 0xffff;
+    device->stride[SILIGRAD_E] = index >> 16;
     device->cycles = little_32(bytes + SILIGRAD_IMAGE_AT_CYCLES) |
                      (uint64_t)little_32(bytes + SILIGRAD_IMAGE_AT_CYCLES + 4) << 32;
     /* A limit of no cycles would be none. */
@@ -104,12 +119,15 @@ static int take_header(struct siligrad_loader *loader)
     for (index = 0; index < SECTIONS; index++) {
         const uint8_t *section = bytes + SILIGRAD_IMAGE_AT_PROGRAM_OFFSET + 8 * index;
 
-        /* Each begins at the next multiple of eight bytes. Whether all of them come will be seen. */
-        if (little_32(section) != end) {
+        /* Each begins at the next multiple of eight bytes. */
+        loader->length[index] = little_32(section + 4);
+        if (little_32(section) != end || loader->length[index] > loader->size) {
             return SILIGRAD_EIMAGE;
         }
-        loader->length[index] = little_32(section + 4);
-        end = (end + loader->length[index] + 7) & ~(uint32_t)7;
+        end = align(end + loader->length[index]);
+    }
+    if (end != align(loader->size)) {
+        return SILIGRAD_EIMAGE;
     }
     if (loader->names != NULL) {
         if (loader->length[NAMES] >= loader->name_room) {
@@ -209,11 +227,12 @@ static int take_tensor(struct siligrad_loader *loader)
 static int take_code(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
-    const struct siligrad_tensor *tensor;
-    int32_t code = siligrad_access_code(little_16(loader->bytes));
-    uint32_t offset;
+    int32_t code = siligrad_access_code(little_32(loader->bytes));
+    uint32_t offset = loader->offset;
 
     if (loader->codes_left == 0) {
+        const struct siligrad_tensor *tensor;
+
         /* The next tensor that has data. */
         do {
             if (loader->filling == loader->tensors) {
@@ -221,16 +240,15 @@ static int take_code(struct siligrad_loader *loader)
             }
             tensor = device->tensors + loader->filling++;
         } while (!tensor->loaded);
+        loader->limit = tensor->limit;
         loader->codes_left = tensor->words * device->array;
-        loader->offset = siligrad_access_offset(device, tensor->memory, tensor->base);
+        offset = siligrad_access_offset(device, tensor->memory, tensor->base);
     }
     loader->codes_left--;
-    tensor = device->tensors + loader->filling - 1;
-    if (code > tensor->limit || code < -tensor->limit) {
+    if (code > loader->limit || code < -loader->limit) {
         return SILIGRAD_EIMAGE;
     }
-    offset = loader->offset;
-    loader->offset += SILIGRAD_WORD;
+    loader->offset = offset + SILIGRAD_WORD;
     if (++loader->bank == device->array) {
         loader->bank = 0;
         loader->offset = siligrad_access_next(device, loader->offset);
@@ -246,10 +264,6 @@ static int take(struct siligrad_loader *loader, uint32_t position, uint8_t byte)
 
     if (position < SILIGRAD_IMAGE_HEADER_BYTES) {
         loader->bytes[position] = byte;
-        if (position == 7 && (little_32(loader->bytes) != SILIGRAD_IMAGE_MAGIC_0 ||
-                              little_32(loader->bytes + 4) != SILIGRAD_IMAGE_MAGIC_1)) {
-            return SILIGRAD_EMAGIC;
-        }
         return position == SILIGRAD_IMAGE_HEADER_BYTES - 1 ? take_header(loader) : 0;
     }
     if (position >= loader->size) {
@@ -259,7 +273,7 @@ static int take(struct siligrad_loader *loader, uint32_t position, uint8_t byte)
         if (position % 8 != 0) {
             return 0; /* between sections */
         }
-        if (loader->held != 0 || loader->section == SECTIONS) {
+        if (loader->held != 0) {
             return SILIGRAD_EIMAGE;
         }
         loader->left = loader->length[loader->section++];
@@ -290,16 +304,16 @@ int siligrad_load(struct siligrad_loader *loader, const void *bytes, uint32_t co
 {
     const uint8_t *next = (const uint8_t *)bytes;
 
-    if (loader == NULL || (bytes == NULL && count != 0)) {
+    if (loader == NULL || bytes == NULL) {
         return SILIGRAD_EARGUMENT;
     }
     for (; count != 0 && loader->error == 0; count--) {
         uint32_t position = loader->position++;
-        uint8_t byte = *next++;
+        uint8_t is_crc = position - SILIGRAD_IMAGE_AT_CRC < 4;
 
-        /* The CRC is that of the image with zeros in its place. */
-        loader->crc = siligrad_access_crc(loader->crc, position - SILIGRAD_IMAGE_AT_CRC < 4 ? 0 : byte);
-        loader->error = take(loader, position, byte);
+        /* The CRC is that of the image with zeros in its place; a factor is smaller than a branch. */
+        loader->crc = siligrad_access_crc(loader->crc, (uint8_t)(*next * !is_crc));
+        loader->error = take(loader, position, *next++);
     }
     return loader->error;
 }
@@ -307,13 +321,16 @@ int siligrad_load(struct siligrad_loader *loader, const void *bytes, uint32_t co
 /* Return what is wrong with an image that has come whole. */
 static int judge(const struct siligrad_loader *loader)
 {
-    if (loader->position < SILIGRAD_IMAGE_HEADER_BYTES || loader->position != loader->size) {
+    if (loader->position < SILIGRAD_IMAGE_HEADER_BYTES) {
+        return SILIGRAD_EMAGIC;
+    }
+    if (loader->position != loader->size) {
         return SILIGRAD_ESIZE;
     }
     if (~loader->crc != loader->crc_expected) {
         return SILIGRAD_ECRC;
     }
-    if (loader->section != SECTIONS || loader->left != 0 || loader->lines_left != 0 ||
+    if (loader->lines_left != 0 ||
         loader->words % SILIGRAD_LINE_WORDS != 0 || loader->data_bytes != loader->length[DATA] ||
         loader->tensors == 0) {
         return SILIGRAD_EIMAGE;

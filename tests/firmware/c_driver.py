@@ -187,16 +187,16 @@ class Driver:
         """Load an image that comes in pieces, with room for tensors and for bytes of names."""
         self._tensors = (TensorRecord * max(room[0], 1))()
         self._names = ctypes.create_string_buffer(room[1]) if room[1] else None
-        loader = ctypes.create_string_buffer(self.library.sizeof_siligrad_loader())
-        self.call_loader(loader, "begin", attach, self._tensors, room[0], self._names, room[1])
+        self.loader = ctypes.create_string_buffer(self.library.sizeof_siligrad_loader())
+        self.call_loader("begin", attach, self._tensors, room[0], self._names, room[1])
         for piece in pieces:
-            self._checked(self.library.siligrad_load(loader, piece, len(piece)))
-        self._checked(self.library.siligrad_load_end(loader))
+            self._checked(self.library.siligrad_load(self.loader, piece, len(piece)))
+        self._checked(self.library.siligrad_load_end(self.loader))
 
-    def call_loader(self, loader: Any, name: str, *arguments: Any) -> None:
+    def call_loader(self, name: str, *arguments: Any) -> None:
         """Call ``siligrad_load_begin``."""
         function = getattr(self.library, f"siligrad_load_{name}")
-        self._checked(function(loader, ctypes.byref(self.device), *arguments))
+        self._checked(function(self.loader, ctypes.byref(self.device), *arguments))
 
     def find(self, name: str) -> int:
         """Return the index of a tensor."""
