@@ -28,7 +28,7 @@ COLORLIGHT = Board(
     platform=_platform,
     clock_source=ClockSource.ECP5,
     source_mhz=25,
-    clock_mhz=75,
+    clock_mhz=100,
     geometry=Geometry(array=4, x_depth=2048, w_depth=2048),
     luts=24288,
     multipliers=28,

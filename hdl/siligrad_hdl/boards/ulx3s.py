@@ -31,7 +31,7 @@ def _board(size: str, geometry: Geometry, luts: int, multipliers: int, blocks: i
         platform=_platform(size),
         clock_source=ClockSource.ECP5,
         source_mhz=25,
-        clock_mhz=75,
+        clock_mhz=100,
         geometry=geometry,
         luts=luts,
         multipliers=multipliers,
