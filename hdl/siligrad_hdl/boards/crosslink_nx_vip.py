@@ -48,7 +48,7 @@ CROSSLINK_NX_VIP = Board(
     platform=_CrosslinkNxVipPlatform,
     clock_source=ClockSource.NEXUS,
     source_mhz=27,
-    clock_mhz=72,
+    clock_mhz=108,
     geometry=Geometry(array=4, x_depth=2048, w_depth=2048),
     luts=32256,
     multipliers=56,
