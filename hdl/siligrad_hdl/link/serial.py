@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
@@ -150,8 +150,11 @@ class LinkCommands(wiring.Component):
         index = Signal(range(2 * WORDS_MAX))
         head = Signal(_REPLY)
         sending = Signal(_REPLY.size)
-        bytes_left = Signal(range(_bytes(_REPLY)))
+        bytes_left = Signal(len(Const(_bytes(_REPLY))) + 1)  # less two; its sign bit ends
         is_check = Signal()
+        is_request = Signal()
+        reads_on = Signal()  # as of the cycle before: there are words to answer
+        m.d.sync += reads_on.eq(is_read & (status == Answer.DONE) & ~left[-1])
         m.d.comb += [
             words.read_address.eq(index),
             head.session.eq(request.session),
@@ -166,10 +169,12 @@ class LinkCommands(wiring.Component):
                 with m.If(self.end):
                     m.d.sync += [length.eq(0), first.eq(1), received.eq(length)]
                     sound = self.complete & ~skipping & long_enough & intact
-                    with m.If(sound & ~request.operation[7]):
-                        m.next = "CHECK"
+                    m.d.sync += is_request.eq(sound & ~request.operation[7])
+                    m.next = "CHECK"
             with m.State("CHECK"):
-                m.next = "JUDGE"
+                m.next = "LISTEN"
+                with m.If(is_request):
+                    m.next = "JUDGE"
             with m.State("JUDGE"):
                 m.d.sync += [
                     left.eq(request.count),
@@ -207,7 +212,7 @@ class LinkCommands(wiring.Component):
                 m.d.comb += crc_out.start.eq(1)
                 m.d.sync += [
                     sending.eq(head),
-                    bytes_left.eq(_bytes(_REPLY) - 1),
+                    bytes_left.eq(_bytes(_REPLY) - 2),
                     is_check.eq(0),
                 ]
                 m.next = "SEND"
@@ -216,23 +221,23 @@ class LinkCommands(wiring.Component):
                 with m.If(self.reply.ready):
                     m.d.comb += crc_out.valid.eq(1)
                     m.d.sync += [sending.eq(sending >> 8), bytes_left.eq(bytes_left - 1)]
-                    with m.If(bytes_left == 0):
+                    with m.If(bytes_left[-1]):
                         m.next = "NEXT"
             with m.State("NEXT"):
                 with m.If(is_check), m.If(self.reply.ready):
                     m.d.comb += self.reply_end.eq(1)
                     m.next = "LISTEN"
-                with m.Elif(is_read & (status == Answer.DONE) & ~left[-1]):
+                with m.Elif(reads_on):
                     m.next = "READ"
                 with m.Else():
-                    m.d.sync += [sending.eq(crc_out.crc), bytes_left.eq(3), is_check.eq(1)]
+                    m.d.sync += [sending.eq(crc_out.crc), bytes_left.eq(2), is_check.eq(1)]
                     m.next = "SEND"
             with m.State("READ"):
                 m.d.comb += self.host.strobe.eq(1)
                 with m.If(self.host.acknowledge):
                     m.d.sync += [
                         sending.eq(self.host.read_data),
-                        bytes_left.eq(3),
+                        bytes_left.eq(2),
                         left.eq(left - 1),
                         address.eq(address + 1),
                     ]
