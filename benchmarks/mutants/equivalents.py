@@ -76,6 +76,12 @@ EQUIVALENTS = (
         "its elements have just been found to be equal",
     ),
     Equivalent(
+        f"{_COMPILER}/memories.py",
+        "(len(order) + 1)",
+        "(len(order) + 2)",
+        "the search looks at no entry beyond that of the matrix after the last",
+    ),
+    Equivalent(
         f"{_COMPILER}/schedule.py",
         "range(min(loop.steps, 2))",
         "range(min(loop.steps, 3))",

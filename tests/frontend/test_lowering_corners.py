@@ -182,6 +182,15 @@ def test_a_sum_of_rows_is_bounded_by_its_codes_times_one(rows: int, limit: int, 
     assert len(program.instructions[0].segments) == 1
 
 
+@pytest.mark.parametrize(("rows", "limit"), [(584, 7), (585, 7), (586, 1)])
+def test_a_sum_may_be_the_largest_there_is(rows: int, limit: int) -> None:
+    # Of 4 bits, codes are up to 7, and 585 * 7 = 2**12 - 1.
+    target = sg.Target(array=2, word_bits=4, operand_bits=4, sum_bits=13)
+    x = numpy.zeros((rows, 2))
+    program = sg.compile(lambda x: np.sum(x, axis=0), x, target=target)
+    assert program.tensors[program.arguments[0].tensors[0]].limit == limit
+
+
 @pytest.mark.parametrize(
     ("code", "limit"),
     [(0, 1), (1, 1), (2, 2), (3, 4), (31, 32), (32, 32), (33, 64), (-32, 32), (-33, 64)],

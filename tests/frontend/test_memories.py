@@ -87,6 +87,9 @@ def test_the_operation_that_nothing_serves_is_named() -> None:
     for ops in ([*fine, square], [fine[0], square, fine[1]]):
         with pytest.raises(LoweringError, match=r"square: no choice of memories lets this be"):
             choose_memories(kernel(*ops))
+    others = [operation(made, product(A, A), source=name) for name, made in (("1", B), ("2", C))]
+    with pytest.raises(LoweringError, match=r"^square: no choice of memories lets this be"):
+        choose_memories(kernel(square, *others))  # the first of three
 
 
 @st.composite
