@@ -269,7 +269,6 @@ def _processor(outcome: Outcome) -> dict[str, Any]:
         "speed_up": ratio(accelerator),
         "speed_up_busy": ratio(busy),
         "code_bytes": firmware.sections[".text"],
-        "driver_bytes": firmware.driver_bytes,
         "constant_bytes": firmware.sections[".rodata"],
         "ram_bytes": firmware.symbols["zero_end"],
         "differences": list(outcome.differences),
@@ -283,7 +282,6 @@ def _table(report: dict[str, Any]) -> str:
     rows = [("", *processors)]
     for title, key, form in (
         ("firmware, bytes of code", "code_bytes", "{:,}"),
-        ("of them the driver", "driver_bytes", "{:,}"),
         ("image, data set, tables, bytes", "constant_bytes", "{:,}"),
         ("RAM in use, without the stack", "ram_bytes", "{:,}"),
         ("cycles from reset to the end", "cycles", "{:,}"),

@@ -21,9 +21,9 @@ from siligrad.isa import Geometry, Memory
 from siligrad_cli import demo, soc
 from siligrad_cli.main import main
 from siligrad_sim.icarus import IcarusDevice
-from siligrad_sim.soc import training
+from siligrad_sim.soc import firmware, training
 from siligrad_sim.soc.firmware import Firmware, build_firmware
-from siligrad_sim.soc.network import Lesson
+from siligrad_sim.soc.network import Lesson, network_files
 from siligrad_sim.soc.simulation import ChipOnBench, SimulatedChip, bench_verilog
 from siligrad_sim.soc.training import Outcome, watch
 
@@ -70,17 +70,17 @@ def small_lesson(geometry: Geometry, **changes: Any) -> Lesson:
 
 def teach(chip: SimulatedChip, lesson: Lesson, words: Sequence[int] = ()) -> Outcome:
     """Let a chip train with the lesson's firmware, or with these words instead of it."""
-    firmware = build_firmware(lesson)
+    built = build_firmware(lesson)
     for memory in Memory:  # nothing of an earlier test may look like something of this one
         empty = np.zeros((chip.geometry.depth(memory), chip.geometry.array), np.int32)
         chip.write_words(memory, 0, empty)
-    chip.load_ram(words or firmware.words)
-    return watch(chip, lesson, firmware, lambda line: None)
+    chip.load_ram(words or built.words)
+    return watch(chip, lesson, built, lambda line: None)
 
 
-def patched(firmware: Firmware, address: int, old: bytes, new: bytes) -> list[int]:
+def patched(built: Firmware, address: int, old: bytes, new: bytes) -> list[int]:
     """Return the words of a firmware in which `new` is in the place of `old`."""
-    blob = bytearray(np.array(firmware.words, "<u4").tobytes())
+    blob = bytearray(np.array(built.words, "<u4").tobytes())
     assert blob[address : address + len(old)] == old
     blob[address : address + len(new)] = new
     words: list[int] = np.frombuffer(bytes(blob), "<u4").tolist()
@@ -117,14 +117,22 @@ def test_batches_come_again_and_the_seed_matters(chip: SimulatedChip) -> None:
     assert "words of W differ" in " ".join(other.differences)  # the chip drew from seed 5
 
 
-def test_a_word_of_the_software_step_that_is_wrong_is_noticed_on_the_chip(
-    chip: SimulatedChip,
+def test_a_software_step_that_is_wrong_is_noticed_on_the_chip(
+    chip: SimulatedChip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lesson = small_lesson(chip.geometry, steps=1, software_steps=1)
-    firmware = build_firmware(lesson)
-    at = firmware.symbols["network_products"] + 25  # the shift of the first product
     shift = lesson.program.instructions[0].shift
-    outcome = teach(chip, lesson, patched(firmware, at, bytes([shift]), bytes([shift + 1])))
+
+    def with_a_wrong_shift(lesson: Lesson) -> dict[str, bytes]:
+        files = network_files(lesson)
+        tables = files["network.c"].decode()
+        right = f", 2, {shift}, 0, 0, 1, 0}}"  # of the first product: half-even, no aux, relu
+        assert tables.count(right) == 1
+        wrong = tables.replace(right, f", 2, {shift + 1}, 0, 0, 1, 0}}")
+        return files | {"network.c": wrong.encode()}
+
+    monkeypatch.setattr(firmware, "network_files", with_a_wrong_shift)
+    outcome = teach(chip, lesson)
     assert outcome.said["different words"] > 0
     assert outcome.text[-1] == "end failed"
     assert outcome.differences == ("the chip has not succeeded: its last line is 'end failed'",)
@@ -132,12 +140,12 @@ def test_a_word_of_the_software_step_that_is_wrong_is_noticed_on_the_chip(
 
 def test_a_damaged_image_is_refused_with_the_drivers_words(chip: SimulatedChip) -> None:
     lesson = small_lesson(chip.geometry)
-    firmware = build_firmware(lesson)
+    built = build_firmware(lesson)
     image = lesson.program.to_bytes()
     (data,) = struct.unpack_from("<I", image, 48 + 8 * 3)
-    at = firmware.symbols["network_image"] + data
+    at = built.symbols["network_image"] + data
     old = image[data : data + 1]
-    outcome = teach(chip, lesson, patched(firmware, at, old, bytes([old[0] ^ 1])))
+    outcome = teach(chip, lesson, patched(built, at, old, bytes([old[0] ^ 1])))
     (line,) = (line for line in outcome.text if line.startswith("error "))
     assert line.startswith("error -10 ")  # SILIGRAD_ECRC
     assert line.removeprefix("error -10 ") in error_texts()
@@ -151,14 +159,14 @@ def error_texts() -> str:
 
 def test_a_wrong_weight_in_a_sound_image_is_noticed_and_named(chip: SimulatedChip) -> None:
     lesson = small_lesson(chip.geometry, steps=1)
-    firmware = build_firmware(lesson)
+    built = build_firmware(lesson)
     image = lesson.program.to_bytes()
     (data,) = struct.unpack_from("<I", image, 48 + 8 * 3)
     wrong = bytearray(image)
     wrong[data] ^= 1
     wrong[16:20] = bytes(4)
     wrong[16:20] = zlib.crc32(wrong).to_bytes(4, "little")
-    words = patched(firmware, firmware.symbols["network_image"], image, bytes(wrong))
+    words = patched(built, built.symbols["network_image"], image, bytes(wrong))
     outcome = teach(chip, lesson, words)
     assert outcome.text[-1] == "end ok"
     found = " ".join(outcome.differences)
@@ -202,7 +210,7 @@ def test_the_command_reports_what_the_chip_does(
     assert processor["accelerator_cycles"] > processor["busy_cycles"]
     assert processor["software_cycles"] is None
     assert processor["differences"] == []
-    assert processor["driver_bytes"] < processor["code_bytes"] < processor["ram_bytes"] < 1 << 16
+    assert 0 < processor["code_bytes"] < processor["ram_bytes"] < 1 << 16
     assert report["words_compared"] > 0
     assert 0 <= report["test_accuracy"] <= 1
 

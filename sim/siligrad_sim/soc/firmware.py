@@ -28,6 +28,7 @@ _PREFIX = "riscv64-unknown-elf-"
 _FLAGS = (
     "-mabi=ilp32",
     "-O2",
+    "-flto",  # of what the driver takes for each word, a third are calls
     "-std=c99",
     "-ffreestanding",
     "-nostdlib",
@@ -43,10 +44,8 @@ _LINK = ("-Wl,--gc-sections", "-Wl,--fatal-warnings")
 
 _BINARY, _FACTS = "firmware.bin", "facts.json"
 
-_ALLOCATED, _EXECUTABLE = 2, 4
-_SYMBOLS = 2
-_GLOBAL = 1
-"""Flags of a section, the type of a table of symbols, and the binding of one of them, in ELF."""
+_ALLOCATED, _SYMBOLS, _GLOBAL = 2, 2, 1
+"""Flag of a section, type of the one with the symbols, and binding of one of them, in ELF."""
 
 _DRIVER = ("siligrad.c", "siligrad_load.c", "siligrad_lfsr.c", "siligrad_strerror.c")
 _OWN = ("start.S", "embedded.S", "main.c", "console.c", "software.c")
@@ -82,15 +81,12 @@ class Firmware:
         From address zero on.
     sections
         Bytes of each section: ``.text``, ``.rodata`` (image and data set among it), ``.bss``.
-    driver_bytes
-        Bytes of ``.text`` that are the driver's.
     symbols
         Address of each global name.
     """
 
     words: tuple[int, ...]
     sections: Mapping[str, int]
-    driver_bytes: int
     symbols: Mapping[str, int]
 
 
@@ -196,12 +192,10 @@ class _Build:
         command = [self.compiler.program("objcopy"), "-O", "binary", str(linked), str(binary)]
         run_tool(command, "firmware", command[0])
         elf = _Elf(linked.read_bytes())
-        driver = [folder / f"{Path(name).stem}.o" for name in _DRIVER]
         facts = {
             "sections": {
                 name: size for name, (size, flags) in elf.sections.items() if flags & _ALLOCATED
             },
-            "driver_bytes": sum(_Elf(path.read_bytes()).code_bytes for path in driver),
             "symbols": elf.symbols,
         }
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
@@ -255,8 +249,3 @@ class _Elf:
                 for symbol in struct.iter_unpack("<3I2BH", blob[begin : begin + length]):
                     if symbol[3] >> 4 == _GLOBAL and symbol[5]:
                         self.symbols[text(link, symbol[0])] = symbol[1]
-
-    @property
-    def code_bytes(self) -> int:
-        """Bytes of instructions."""
-        return sum(size for size, flags in self.sections.values() if flags & _EXECUTABLE)
