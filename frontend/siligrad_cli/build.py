@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from siligrad_hdl.boards import Board
     from siligrad_hdl.flow import Built
 
-__all__ = ["add_parser", "built_table", "mhz"]
+__all__ = ["add_parser", "asked_geometry", "built_table", "mhz"]
 
 
 def add_parser(commands: Any) -> None:
@@ -77,7 +77,7 @@ def _command(options: argparse.Namespace) -> int:
     board = find_board(options.board)
     image = options.program or options.bake
     program = None if image is None else Program.load(image)
-    geometry = _geometry(board, program, options)
+    geometry = asked_geometry(board, program, options)
     built = build(
         board,
         geometry,
@@ -92,7 +92,7 @@ def _command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _geometry(board: Board, program: Program | None, options: argparse.Namespace) -> Geometry:
+def asked_geometry(board: Board, program: Program | None, options: argparse.Namespace) -> Geometry:
     """Return what to build: the program's, else the board's; with the options' sizes."""
     if program is None:
         return board.sized(options.array, options.operand_bits)

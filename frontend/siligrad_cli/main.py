@@ -16,6 +16,7 @@ from siligrad_cli import (
     compile,  # noqa: A004  a command
     demo,
     disassemble,
+    estimate,
     export,
     flash,
     prove,
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_parser(commands)
     bench.add_parser(commands)
     boards.add_parser(commands)
+    estimate.add_parser(commands)
     build.add_parser(commands)
     flash.add_parser(commands)
     selftest.add_parser(commands)

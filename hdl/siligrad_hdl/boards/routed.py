@@ -93,9 +93,14 @@ def read_report(path: Path, netlist: Path) -> Routed:
     return Routed(**uses, mhz=achieved["achieved"], slowest=paths[0] if paths else None)
 
 
-def read_uses(path: Path, netlist: Path) -> dict[str, Use]:
-    """Read what a design takes, by the names in :class:`Routed`, which may only be packed yet."""
-    return _uses(json.loads(path.read_text(encoding="utf-8"))["utilization"], _top(netlist))
+def read_uses(log: Path, netlist: Path) -> dict[str, Use]:
+    """Read what a design takes, by the names in :class:`Routed`, from what nextpnr says of it.
+
+    It says so when it has packed it, before it places anything.
+    """
+    lines = re.findall(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)", log.read_text("utf-8"), re.MULTILINE)
+    used = {cell: {"used": int(used), "available": int(most)} for cell, used, most in lines}
+    return _uses(used, _top(netlist))
 
 
 def _top(netlist: Path) -> Mapping[str, Any]:

@@ -1,0 +1,311 @@
+"""``python -m benchmarks.estimate``: what the estimates of ``siligrad estimate`` are fitted to.
+
+``measure`` synthesises and packs accelerators, which tells their sizes; ``add`` takes builds, which
+have a clock too; ``fit`` fits the coefficients to both and writes them beside them; ``table``
+prints estimates beside what was measured, for ``docs/boards.md``. After a change of the hardware,
+``forget`` the builds, measure, and add anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siligrad.errors import SiligradError
+from siligrad.files import replacing
+from siligrad.isa import Geometry
+from siligrad.program import Program
+from siligrad_hdl.boards import BOARDS, Board, find_board
+from siligrad_hdl.boards.routed import read_uses
+from siligrad_hdl.boards.tools import find_tool
+from siligrad_hdl.boards.top import BoardTop
+from siligrad_hdl.estimate import DATA, device_series, estimate, parts
+from siligrad_hdl.flow import plan
+
+__all__ = ["POINTS", "Row", "fit", "main", "read_rows"]
+
+Point = tuple[str, int, int | None]
+
+POINTS: tuple[Point, ...] = (
+    ("icebreaker", 2, 8),
+    ("icebreaker", 2, 12),
+    ("icebreaker", 2, 16),
+    ("icebreaker", 3, 8),
+    ("icebreaker", 4, 8),
+    ("hx8k", 2, 8),
+    ("hx8k", 2, 12),
+    ("hx8k", 3, 8),
+    ("hx8k", 4, 8),
+    ("ulx3s-85f", 2, 16),
+    ("ulx3s-85f", 3, 16),
+    ("ulx3s-85f", 4, 8),
+    ("ulx3s-85f", 4, 16),
+    ("ulx3s-85f", 6, 12),
+    ("ulx3s-85f", 8, 16),
+    ("tang-primer-20k", 2, 16),
+    ("tang-primer-20k", 3, 16),
+    ("tang-primer-20k", 4, 8),
+    ("tang-primer-20k", 4, 16),
+    ("crosslink-nx-vip", 2, 16),
+    ("crosslink-nx-vip", 3, 16),
+    ("crosslink-nx-vip", 4, 8),
+    ("crosslink-nx-vip", 4, 16),
+)
+"""Board, size of the array and width of an operand of what ``measure`` synthesises."""
+
+_SIZES = ("lut", "ff", "dsp", "bram")
+
+_WRITING = ("--report", "--asc", "--textcfg", "--fasm", "--write")
+"""Options of nextpnr by which it writes what a design that is only packed does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An accelerator that was measured.
+
+    Parameters
+    ----------
+    board, geometry
+        What, for which board.
+    lut, ff, dsp, bram
+        What it takes.
+    clock_target_mhz, clock_mhz
+        Clock that was asked for, and reached; None if it was only synthesised and packed.
+    """
+
+    board: str
+    geometry: Geometry
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+    clock_target_mhz: float | None = None
+    clock_mhz: float | None = None
+
+    @property
+    def built(self) -> bool:
+        """Whether it was placed and routed."""
+        return self.clock_mhz is not None
+
+
+class RowError(SiligradError):
+    """A build is not what it is said to be."""
+
+
+def read_rows(path: Path = DATA) -> list[Row]:
+    """Return the rows in a file."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return [Row(**{**row, "geometry": Geometry(**row["geometry"])}) for row in rows]
+
+
+def fit(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what is fitted to rows: coefficients of each family, and clocks of each series.
+
+    Coefficients are not negative, and have the least squares of errors relative to what was
+    measured. A clock is the median of the builds with an array of a size.
+    """
+    families = sorted({find_board(row.board).technology.name for row in rows})
+    fitted: dict[str, Any] = {"lut": {}, "ff": {}, "clock_mhz": {}}
+    for family in families:
+        of_family = [row for row in rows if find_board(row.board).technology.name == family]
+        counted = [parts(row.geometry, find_board(row.board).technology) for row in of_family]
+        names = list(counted[0])
+        sizes = np.array([[count[name] for name in names] for count in counted], dtype=float)
+        for what in ("lut", "ff"):
+            measured = np.array([getattr(row, what) for row in of_family], dtype=float)
+            found = _not_negative(sizes / measured[:, None], np.ones(len(measured)))
+            fitted[what][family] = {
+                name: round(float(value), 6)
+                for name, value in zip(names, found, strict=True)
+                if value > 0
+            }
+    clocks: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        if row.clock_mhz is not None:
+            of_series = clocks.setdefault(device_series(find_board(row.board)), {})
+            of_series.setdefault(row.geometry.array, []).append(row.clock_mhz)
+    for series, of_series in sorted(clocks.items()):
+        fitted["clock_mhz"][series] = {
+            str(array): round(median(of_series[array]), 2) for array in sorted(of_series)
+        }
+    return fitted
+
+
+def _not_negative(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the `x` without negative elements for which ``a @ x - b`` has the least square.
+
+    C. L. Lawson and R. J. Hanson, *Solving Least Squares Problems*, chapter 23, algorithm NNLS.
+    """
+    scale = np.abs(a).max(axis=0)
+    scale[scale == 0] = 1
+    a = a / scale
+    x = np.zeros(a.shape[1])
+    free = np.zeros(len(x), dtype=bool)
+    while True:
+        slope = a.T @ (b - a @ x)
+        slope[free] = 0
+        if slope.max() <= 1e-9:
+            return np.asarray(x / scale)
+        free[slope.argmax()] = True
+        while True:
+            trial = np.zeros(len(x))
+            trial[free] = np.linalg.lstsq(a[:, free], b, rcond=None)[0]
+            if (trial[free] > 0).all():
+                x = trial
+                break
+            # Go as far as nothing becomes negative, and leave out what becomes zero.
+            wrong = free & (trial <= 0)
+            x = x + (x[wrong] / (x[wrong] - trial[wrong])).min() * (trial - x)
+            free &= x > 1e-12
+            x[~free] = 0
+
+
+def measure(board: Board, geometry: Geometry) -> Row:
+    """Synthesise and pack an accelerator, and return its sizes."""
+    top = BoardTop(board, geometry, board.clock(None))
+    files, commands = plan(board, top, 1, board.platform())
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for name, content in files.items():
+            (work / name).write_bytes(content)
+        synthesis, packing = commands[0], _without(commands[1], _WRITING)
+        for tool, *arguments in (synthesis, [*packing, "--pack-only"]):
+            done = subprocess.run(
+                [find_tool(tool).path, *arguments],
+                cwd=work,
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                raise RowError(f"{tool} fails: {done.stderr[-500:]}")
+        log, netlist = (work / packing[packing.index(name) + 1] for name in ("--log", "--json"))
+        uses = read_uses(log, netlist)
+    return Row(board.name, geometry, **{what: uses[what].used for what in _SIZES})
+
+
+def _without(command: list[str], options: Sequence[str]) -> list[str]:
+    """Return a command without some options and their values."""
+    left: list[str] = []
+    words = iter(command)
+    for word in words:
+        if word in options:
+            next(words)
+        else:
+            left.append(word)
+    return left
+
+
+def _built(folder: Path, program: Path | None) -> Row:
+    """Return the row of a build in a folder."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    board = find_board(report["board"])
+    geometry = board.sized(report["array"], report["operand_bits"])
+    if program is not None:
+        geometry = Program.load(program).geometry
+    found = (geometry.array, geometry.operand_bits, board.blocks_of(geometry))
+    expected = (report["array"], report["operand_bits"], report["bram"])
+    if found != expected:
+        raise RowError(
+            f"{folder}: its array, operands and block RAMs are {expected}, not {found}: it was "
+            "built for a program, give it with --program"
+        )
+    clocks = {name: report[name] for name in ("clock_target_mhz", "clock_mhz")}
+    return Row(board.name, geometry, **{what: report[what] for what in _SIZES}, **clocks)
+
+
+def _write(rows: Sequence[Row]) -> None:
+    ordered = sorted(rows, key=_order)
+    text = json.dumps({"rows": [asdict(row) for row in ordered], "fitted": fit(ordered)}, indent=1)
+    with replacing(DATA) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    geometry = tuple(asdict(row.geometry).values())
+    return (list(BOARDS).index(row.board), geometry, not row.built, row.clock_mhz or 0)
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Return a table in Markdown of the builds: what was measured, and in brackets estimated."""
+    lines = ["| board | array | LUT | FF | DSP | BRAM | clock |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        if row.clock_mhz is None:
+            continue
+        board = find_board(row.board)
+        guess = estimate(board, row.geometry)
+        cells = [board.title, f"{row.geometry.array} x {row.geometry.array}"]
+        cells[1] += f", {row.geometry.operand_bits} bits"
+        cells += [f"{getattr(row, what):,} ({getattr(guess, what):,})" for what in _SIZES]
+        cells.append(f"{row.clock_mhz:.1f} ({guess.clock_mhz or 0:.1f}) MHz")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _measure(options: argparse.Namespace) -> None:
+    """Measure each of :data:`POINTS`, and keep it before going on to the next."""
+    for name, array, operand_bits in POINTS:
+        if options.board and name not in options.board:
+            continue
+        board = find_board(name)
+        geometry = board.sized(array, operand_bits)
+        row = measure(board, geometry)
+        print(f"{name} {array} x {array}, {operand_bits} bits: {row.lut} LUT, {row.ff} FF")
+        others = [
+            other
+            for other in read_rows()
+            if other.built or (other.board, other.geometry) != (name, geometry)
+        ]
+        _write([*others, row])
+
+
+def _add(options: argparse.Namespace) -> None:
+    rows = read_rows()
+    for folder in options.folder:
+        rows.append(_built(folder, options.program))
+    _write(rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in `argv` and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.estimate", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure", help="synthesise and pack what is to be fitted")
+    measuring.add_argument("--board", action="append", help="only for this board")
+    adding = commands.add_parser("add", help="take builds")
+    adding.add_argument("folder", type=Path, nargs="+", help="of siligrad build")
+    adding.add_argument("--program", type=Path, help="image that they were built for")
+    commands.add_parser("forget", help="forget the builds, before those of changed hardware")
+    commands.add_parser("fit", help="fit anew")
+    commands.add_parser("table", help="print estimates beside what was measured")
+    options = parser.parse_args(argv)
+    try:
+        if options.command == "measure":
+            _measure(options)
+        elif options.command == "add":
+            _add(options)
+        elif options.command == "forget":
+            _write([row for row in read_rows() if not row.built])
+        elif options.command == "fit":
+            _write(read_rows())
+        else:
+            print("\n".join(table(read_rows())))
+    except SiligradError as error:
+        print(f"benchmarks.estimate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
