@@ -16,6 +16,7 @@ BIN = Path(sys.executable).parent
 # Commands of the README that are run elsewhere: by who runs this suite, or by hand beforehand.
 ELSEWHERE = {
     "make demo",  # in a fresh clone, before a release
+    "make soc",  # smaller, by tests/firmware; as it is: pytest -m slow tests/firmware
     "make test",  # this is it
     "make lint",  # by .ci/run
     ".venv/bin/siligrad build --board icebreaker",  # minutes: pytest -m slow tests/cli
