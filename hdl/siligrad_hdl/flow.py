@@ -331,7 +331,7 @@ class _Step:
         if (before := _done(record, self.key)) is not None:
             say(f"{line}: done before, in {before:.1f} s")
             return before
-        say(f"{line} with {self.tool.version}")
+        say(f"{line} with {self.tool.title}")
         record.unlink(missing_ok=True)
         log = work / f"step-{self.number}.log"
         begin = time.monotonic()

@@ -41,6 +41,9 @@ _MINIMUM = {
 """Versions below which programs on PATH are passed over."""
 
 
+_HASH = "sha256"
+
+
 class ToolMissing(SiligradError):
     """A program that a build needs is not installed."""
 
@@ -62,6 +65,11 @@ class Tool:
     name: str
     path: Path
     version: str
+
+    @property
+    def title(self) -> str:
+        """What to call it: its version, if that is for people, else its name."""
+        return self.name if self.version.startswith(_HASH) else self.version
 
 
 def find_tool(name: str) -> Tool:
@@ -119,7 +127,7 @@ def _version(path: Path) -> str:
         for line in done.stdout.splitlines():
             if re.search(r"\d\.\d", line):
                 return line.strip()
-        return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        return f"{_HASH} {hashlib.sha256(path.read_bytes()).hexdigest()}"
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolMissing(f"{path} cannot be run: {error}") from None
 
