@@ -12,14 +12,17 @@ static uint32_t draw(uint32_t *state)
     return bits;
 }
 
-/* A row of A times a column of B. The factor from A comes second: it is the one that a processor without a multiplier
- * goes through bit by bit, and activations are small and often zero. */
+/* A row of A times a column of B. Activations and errors are zero half of the time, and small: they are what is skipped,
+ * and the second factor, which a processor without a multiplier goes through bit by bit. */
 static int64_t multiply_row(const int16_t *a, int a_next, const int16_t *b, int b_next, unsigned k)
 {
     int64_t sum = 0;
 
     do {
-        sum += (int32_t)*b * *a;
+        const int32_t factor = *a;
+        if (factor != 0) {
+            sum += (int32_t)*b * factor;
+        }
         a += a_next;
         b += b_next;
     } while (--k != 0);
@@ -59,39 +62,44 @@ static int64_t sum_of(const struct software_product *product, const struct curso
     return sum;
 }
 
-static int64_t addend(const struct software_product *product, int64_t value, uint32_t drawn)
+/* Shift `value` to the right, rounded as the product says; `base` is added afterwards, and matters to half-even alone. */
+static int64_t shift_round(const struct software_product *product, int64_t value, int32_t base, uint32_t drawn)
 {
     const unsigned shift = product->shift;
 
-    if (shift == 0) {
-        return 0;
+    if (shift != 0) {
+        switch (product->rounding) {
+        case SOFTWARE_HALF_EVEN:
+            value += ((int64_t)1 << (shift - 1)) - 1 + (((int32_t)(value >> shift) ^ base) & 1);
+            break;
+        case SOFTWARE_STOCHASTIC:
+            value += shift < 16 ? (int64_t)(drawn >> (16 - shift)) : (int64_t)((uint64_t)drawn << (shift - 16));
+            break;
+        case SOFTWARE_HALF_UP:
+            value += (int64_t)1 << (shift - 1);
+            break;
+        default:
+            break;
+        }
     }
-    switch (product->rounding) {
-    case SOFTWARE_HALF_EVEN:
-        return ((int64_t)1 << (shift - 1)) - 1 + (value >> shift & 1);
-    case SOFTWARE_STOCHASTIC:
-        return (int64_t)((uint64_t)drawn << shift >> 16);
-    case SOFTWARE_HALF_UP:
-        return (int64_t)1 << (shift - 1);
-    default:
-        return 0;
-    }
+    return (value >> shift) + base;
 }
 
 static int32_t finish(const struct software_product *product, int64_t value, int32_t aux, uint32_t drawn,
                       int32_t limit)
 {
+    int32_t base = 0; /* what the specification adds before the shift, shifted to the left */
     int32_t code;
 
     if (product->negate) {
         value = -value;
     }
     if (product->aux_mode == SOFTWARE_AUX_ADD) {
-        value += (int64_t)aux << product->shift;
+        base = aux;
     } else if (product->aux_mode == SOFTWARE_AUX_SUBTRACT) {
-        value -= (int64_t)aux << product->shift;
+        base = -aux;
     }
-    value = (value + addend(product, value, drawn)) >> product->shift;
+    value = shift_round(product, value, base, drawn);
     code = value > limit ? limit : value < -limit ? -limit : (int32_t)value;
     switch (product->gate) {
     case SOFTWARE_RELU:

@@ -18,6 +18,7 @@ from siligrad import losses, nn
 from siligrad.device import DeviceError
 from siligrad.host import HostDevice
 from siligrad.isa import Geometry, Memory
+from siligrad.registers import IDENTIFICATION, Register
 from siligrad_cli import demo, soc
 from siligrad_cli.main import main
 from siligrad_sim.icarus import IcarusDevice
@@ -379,3 +380,16 @@ def test_words_of_the_ram_are_written_byte_by_byte(bare_chip: IcarusChip) -> Non
     bare_chip.listen(300)
     bare_chip.hold()
     assert [hex(word) for word in bare_chip.read_ram(0x200, 2)] == ["0x11227f44", "0x7f7788"]
+
+
+def test_a_processor_that_is_held_amid_an_access_disturbs_nobody(bare_chip: IcarusChip) -> None:
+    # It reads and writes words of X, in a loop.
+    back = 0xFF9FF06F  # j, 8 bytes back
+    bare_chip.load_ram([load_upper(0x81000), LOAD_WORD, STORE_WORD, back])
+    for cycles in range(60, 100):
+        bare_chip.release()
+        bare_chip.listen(cycles)
+        bare_chip.hold()
+        assert bare_chip.read_register(Register.IDENTIFICATION) == IDENTIFICATION, cycles
+        bare_chip.write_register(Register.STEPS, cycles)
+        assert bare_chip.read_register(Register.STEPS) == cycles
