@@ -54,7 +54,40 @@ _SIGNS = (
 )
 """Where a sign is compared with zero, and what says the same of 1 and of -1."""
 
+_SAME = (
+    ("algebra.py", "left.core is right.core"),
+    ("algebra.py", "other.inner is mask.inner.inner"),
+    ("emit.py", "other.inner is core.inner.inner"),
+    ("emit.py", "candidate.inner is core.mask.inner"),
+)
+"""Where two cores are compared."""
+
+_AS_LONG = (
+    ("driver.py", "zip(kernel.results, graph.outputs, strict="),
+    ("driver.py", "zip(graph.arguments, example, strict="),
+    ("driver.py", "zip(kernel.arguments, _leaves(graph, example), strict="),
+    ("driver.py", "zip(graph.arguments, args, strict="),
+    ("driver.py", "zip(inside, tree.flatten(value)[0], strict="),
+    ("schedule.py", "zip(instructions, delays, strict="),
+)
+"""Where sequences go side by side of which one was made from the other, or from the same."""
+
 EQUIVALENTS = (
+    *(
+        Equivalent(
+            f"{_COMPILER}/{name}",
+            before,
+            before.replace(" is ", " == "),
+            "a core is equal to no other (eq=False)",
+        )
+        for name, before in _SAME
+    ),
+    *(
+        Equivalent(
+            f"{_COMPILER}/{name}", f"{before}True", f"{before}False", "both are equally long"
+        )
+        for name, before in _AS_LONG
+    ),
     *(
         Equivalent(f"{_COMPILER}/{name}", before, before[:-3] + after, "a sign is 1 or -1")
         for name, before, others in _SIGNS

@@ -65,6 +65,13 @@ def test_an_example_that_is_not_finite_is_refused(bad: float) -> None:
         sg.compile(affine, X, W, B, calibration=[(X, W, B), (broken, W, B)])
 
 
+@pytest.mark.parametrize("example", [(X,), (X, W), (X, W, B, B), ()])
+def test_an_example_has_all_the_arguments(example: tuple[Any, ...]) -> None:
+    message = f"a calibration example has {len(example)} arguments, but the function is compiled f"
+    with pytest.raises(sg.LoweringError, match=message):
+        sg.compile(affine, X, W, B, resident=(1, 2), calibration=[(X, W, B), example])
+
+
 @pytest.mark.parametrize(
     ("formats", "frac"),
     [({"x": 12}, 12), ({"x": 20}, 15), ({"y": 3}, 15), ({}, 15)],

@@ -272,6 +272,11 @@ def _calibrate(
 
 
 def _leaves(graph: Graph, example: Sequence[Any]) -> list[Any]:
+    if len(example) != len(graph.arguments):
+        raise LoweringError(
+            f"a calibration example has {len(example)} arguments, but the function is compiled for "
+            f"{len(graph.arguments)}: give all of them, those that stay in the device too"
+        )
     leaves = []
     for argument, value in zip(graph.arguments, example, strict=True):
         flat, structure = tree.flatten(value)
