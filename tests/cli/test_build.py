@@ -12,6 +12,7 @@ import pytest
 
 import siligrad as sg
 import siligrad.numpy as np_
+from siligrad.isa import Memory
 from siligrad_cli.main import main
 from siligrad_hdl import flow
 from siligrad_hdl.boards import BoardError, find_board
@@ -447,3 +448,24 @@ def test_a_real_bitstream_of_what_the_icebreaker_usually_gets(tmp_path: Path) ->
     board = find_board("icebreaker")
     assert report["bram"] == board.blocks_of(board.geometry)
     assert report["clock_mhz"] >= report["clock_target_mhz"] == board.clock_mhz
+
+
+def test_a_baked_program_is_in_the_memories_that_are_synthesised(
+    tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = sg.Target(array=2, operand_bits=8, word_bits=8, x_depth=64, w_depth=64, e_depth=64)
+    w = np.random.default_rng(0).standard_normal((8, 4))
+    program = sg.compile(lambda x: np_.maximum(x @ w, 0), np.ones((2, 8)), target=target)
+    program.save(tmp_path / "net.sgp")
+    # A block's first row of bits has 16 words of 16 bits, the first of them lowest.
+    (codes,) = program.initial.values()
+    (weights,) = (t for t in program.tensors if t.memory == Memory.W)
+    bank = weights.pack(codes, 2)[:16, 0].tolist()
+    row = "".join(f"{word & 0xFF:016b}" for word in reversed(bank))
+    counts = []
+    for option in ("--program", "--bake"):
+        assert build(tmp_path / option, option, str(tmp_path / "net.sgp")) == 0
+        il = (tmp_path / option / "work" / "top.il").read_text()
+        counts.append(il.count(f"parameter \\INIT_0 256'{row}"))
+    assert counts == [0, 1]
+    assert "baked     program, words" in capsys.readouterr().out
