@@ -197,7 +197,7 @@ def drawn_as(module: str) -> str:
     if package == "siligrad_cli":
         return package if rest == ["main"] else f"{package}.{rest[0]}"
     boxes = {
-        "siligrad_hdl": {"boards", "flow", "link", "soc", "vendor"},
+        "siligrad_hdl": {"boards", "estimate", "flow", "link", "soc", "vendor"},
         "siligrad_sim": {"benches", "campaign", "coverage", "faults", "formal", "soc"},
     }
     folders = [part for part in rest[:1] if part in boxes.get(package, ())]
