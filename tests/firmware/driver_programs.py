@@ -32,12 +32,13 @@ def step(params: Any, x: Any, y: Any) -> Any:
 
 
 @cache
-def demo_program() -> tuple[sg.Program, tuple[NDArray[Any], NDArray[Any]]]:
-    """Return a training step of the demo network, 64-32-10 on an 8 x 8 array, and a batch."""
+def demo_program(array: int = 8) -> tuple[sg.Program, tuple[NDArray[Any], NDArray[Any]]]:
+    """Return a training step of the demo network, 64-32-10, and a batch."""
     digits = datasets.optdigits()
     x, y = digits.train_images[:16], losses.one_vs_rest(digits.train_labels[:16], 10)
     params = nn.perceptron(np.random.default_rng(0), [64, 32, 10])
-    return sg.compile(step, params, x, y, donate=0, headroom=2), (x, y)
+    program = sg.compile(step, params, x, y, donate=0, headroom=2, target=sg.Target(array=array))
+    return program, (x, y)
 
 
 @cache
