@@ -6,11 +6,12 @@ JOBS ?= 2
 DEMO_ARGS ?=
 SOC_ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 3600
 
 INSTALLED := $(VENV)/installed
 ORACLES := $(VENV)/installed-oracles
 
-.PHONY: help demo soc test lint lock clean python machine
+.PHONY: help demo soc test fuzz lint lock clean python machine
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -18,6 +19,7 @@ help:
 	@echo 'make demo    set up $(VENV), then train a network and compare the hardware with the mathematics'
 	@echo 'make soc     simulate a chip that trains by itself, and the same step in software on its processor'
 	@echo 'make test    set up $(VENV) and what the machine lacks, then run every test'
+	@echo 'make fuzz    give every parser what nobody should send, for FUZZ_SECONDS each in C and in Python: an hour'
 	@echo 'make lint    style, format and types'
 	@echo 'make lock    write the requirements*.lock files anew (UPGRADE=--upgrade: with the newest versions)'
 	@echo 'make clean   remove $(VENV), build/ and the caches of the tools, but not ~/.cache/siligrad'
@@ -32,6 +34,10 @@ soc: machine $(INSTALLED)
 
 test: machine $(INSTALLED) $(ORACLES)
 	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+fuzz: machine $(INSTALLED)
+	$(VENV)/bin/python -m benchmarks.fuzz_c --seconds $(FUZZ_SECONDS)
+	$(VENV)/bin/python -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check
