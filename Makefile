@@ -19,7 +19,7 @@ help:
 	@echo 'make demo    set up $(VENV), then train a network and compare the hardware with the mathematics'
 	@echo 'make soc     simulate a chip that trains by itself, and the same step in software on its processor'
 	@echo 'make test    set up $(VENV) and what the machine lacks, then run every test'
-	@echo 'make fuzz    give every parser what nobody should send, for FUZZ_SECONDS each in C and in Python: an hour'
+	@echo 'make fuzz    give every parser what nobody should send, in C and in Python: FUZZ_SECONDS each, an hour'
 	@echo 'make lint    style, format and types'
 	@echo 'make lock    write the requirements*.lock files anew (UPGRADE=--upgrade: with the newest versions)'
 	@echo 'make clean   remove $(VENV), build/ and the caches of the tools, but not ~/.cache/siligrad'
