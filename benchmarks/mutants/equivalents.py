@@ -114,6 +114,15 @@ EQUIVALENTS = (
         "(len(order) + 2)",
         "the search looks at no entry beyond that of the matrix after the last",
     ),
+    *(
+        Equivalent(
+            f"{_COMPILER}/schedule.py",
+            "best, start = None, 0",
+            f"best, start = None, {cycle}",
+            "the start is not looked at before there is a best, and then it has another",
+        )
+        for cycle in (-1, 1)
+    ),
     Equivalent(
         f"{_COMPILER}/schedule.py",
         "range(min(loop.steps, 2))",
