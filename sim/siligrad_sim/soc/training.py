@@ -25,7 +25,7 @@ from siligrad_sim.soc.simulation import ChipOnBench, SimulatedChip
 
 __all__ = ["Outcome", "read_console", "reference_of", "train", "watch"]
 
-_SILENT_CYCLES = 1 << 30
+_SILENT_CYCLES = 1 << 28
 """Clock cycles in which a chip that works has something to say."""
 
 
@@ -46,7 +46,7 @@ class Outcome:
     words_compared
         Words of X, W and E that were compared with the reference's.
     params
-        The weights that it ended with, nested as the program's argument.
+        The weights that it ended with, nested as the program's argument; None if something differs.
     """
 
     firmware: Firmware
@@ -112,13 +112,9 @@ def watch(
         *_compare(program, reference.dump(), chip.dump()),
         *_compare_numbers(lesson, said, _weights_crc(reference)),
     ]
-    words = sum(geometry_words(program, memory) for memory in Memory)
-    return Outcome(firmware, said, tuple(text), tuple(differences), words, reference.read()[0])
-
-
-def geometry_words(program: Program, memory: Memory) -> int:
-    """Return how many words a memory has, in all banks."""
-    return program.geometry.array * program.geometry.depth(memory)
+    words = program.geometry.array * sum(program.geometry.depth(memory) for memory in Memory)
+    params = None if differences else reference.read()[0]  # the chip's, since all words are
+    return Outcome(firmware, said, tuple(text), tuple(differences), words, params)
 
 
 def reference_of(lesson: Lesson) -> ReferenceDevice:
