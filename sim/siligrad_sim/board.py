@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from amaranth.back import verilog
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -36,8 +37,9 @@ from siligrad_sim.verilator import VerilatorDevice
 __all__ = ["LINE", "LinkedAccelerator", "SimulatedBoard"]
 
 LINE = 3 << REGION_BITS
-"""Word of a :class:`LinkedAccelerator`'s host port, in a region that an accelerator does not have:
-a write sends a byte on the line, a read gives one that came, with bit 8 set, or zero."""
+"""Words of a :class:`LinkedAccelerator`'s host port, in a region that an accelerator does not have,
+begin here: a write to any sends a byte on the line, a read gives one that came, with bit 8 set, or
+zero."""
 
 _BIT_CYCLES = 4
 _LISTEN_CYCLES = 48
@@ -48,6 +50,11 @@ _QUIET_READS = 100
 
 _QUIET_SECONDS = 0.05
 _BUSY_CYCLES = 1 << 12
+_LINE_BYTES = 512
+"""Bytes that are handed to the board at once; the answers to so many fit what is kept of them."""
+
+_LINE_WORDS = 12
+"""Words that are read of the line at once, once a byte has come."""
 
 
 class LinkedAccelerator(wiring.Component):  # type: ignore[misc]  # Amaranth has no types
@@ -278,12 +285,14 @@ class SimulatedBoard:
         plugged = self._ours >= 0
         if select.select([self._ours] if plugged else [], [], [], patience)[0]:
             active = True
-            for byte in self._to_board(os.read(self._ours, 4096)):
-                device.write_word(LINE, byte)
+            sent = self._to_board(os.read(self._ours, _LINE_BYTES))
+            device.write_block(LINE, np.frombuffer(sent, np.uint8).astype(np.uint32))
         while word := device.read_word(LINE):
             active = True
+            words = device.read_block(LINE, _LINE_WORDS)
+            said = bytes([word & 0xFF]) + words[words != 0].astype(np.uint8).tobytes()
             if plugged:
-                os.write(self._ours, self._to_host(bytes([word & 0xFF])))
+                os.write(self._ours, self._to_host(said))
         if device.busy:
             active = True
             device.wait(_BUSY_CYCLES)
