@@ -9,7 +9,6 @@ from amaranth.lib.wiring import In, Out
 from siligrad.baked import Baked
 from siligrad.isa import ADDRESS_BITS, ONE_STEP, STEPS_MAX, Geometry, Memory
 from siligrad.registers import (
-    HOST_ADDRESS_BITS,
     IDENTIFICATION,
     REGION_BITS,
     VERSION,
@@ -142,7 +141,7 @@ class HostInterface(wiring.Component):
         # when `act` is high. A read then waits for the answer.
         act = Signal()
         write = Signal()
-        address = Signal(HOST_ADDRESS_BITS)
+        address = self.host.address  # stays as it is until it is acknowledged
         write_data = Signal(32)
         # Decoded early, since so much hangs on them: the request is a start; is of a register.
         starts = Signal()
@@ -158,14 +157,11 @@ class HostInterface(wiring.Component):
                 act.eq(1),
                 starts.eq(
                     self.host.write
-                    & (self.host.address == Region.REGISTERS.base + Register.CONTROL)
+                    & (address == Region.REGISTERS.base + Register.CONTROL)
                     & self.host.write_data[0]
                 ),
-                is_register.eq(
-                    self.host.address[register_bits:] == Region.REGISTERS.base >> register_bits
-                ),
+                is_register.eq(address[register_bits:] == Region.REGISTERS.base >> register_bits),
                 write.eq(self.host.write),
-                address.eq(self.host.address),
                 write_data.eq(self.host.write_data),
                 acknowledge.eq(self.host.write),
                 waiting.eq(Mux(self.host.write, 0, self.read_latency + 1)),

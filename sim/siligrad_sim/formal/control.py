@@ -53,7 +53,6 @@ _REGISTERS: Mapping[Kind, Sequence[str]] = {
         "program.word_#.output",
         "host.acknowledge",
         "host.act",
-        "host.address",
         "host.allowed",
         "host.answers_#",
         "host.constants",
