@@ -71,9 +71,9 @@ def batch(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return rng.random((2, 3)), np.where(rng.integers(0, 2, (2, 2)), 1.0, -1.0)
 
 
-def small_program(bits: int = 16, sum_bits: int = 40) -> sg.Program:
+def small_program(bits: int = 16) -> sg.Program:
     """Return :func:`small_step` as a program for an array of 2 x 2 with tiny memories."""
-    target = replace(TARGET, operand_bits=bits, word_bits=bits, sum_bits=sum_bits)
+    target = replace(TARGET, operand_bits=bits, word_bits=bits, sum_bits=2 * bits + 4)
     params = nn.perceptron(np.random.default_rng(0), [3, 2])
     return sg.compile(small_step, params, *batch(1), donate=0, target=target)
 
@@ -115,6 +115,8 @@ class Family:
         One that has a device of the family.
     script
         Yosys' command.
+    bits
+        Width of words and operands.
     cells
         Models of the cells of a netlist.
     blocks
@@ -125,6 +127,7 @@ class Family:
 
     board: str
     script: str
+    bits: int
     cells: Callable[[], str]
     blocks: tuple[str, ...]
     initial: str
@@ -134,6 +137,7 @@ FAMILIES = {
     "ice40": Family(
         "icebreaker",
         "synth_ice40 -top siligrad",
+        16,
         ice40_cells,
         ("SB_MAC16", "SB_RAM40_4K", "SB_LUT4", "SB_CARRY"),
         "INIT_0",
@@ -141,6 +145,7 @@ FAMILIES = {
     "ecp5": Family(
         "ulx3s-25f",
         "synth_ecp5 -top siligrad",
+        8,
         _ecp5_cells,
         ("MULT18X18D", "DP16KD", "LUT4", "TRELLIS_FF"),
         "INITVAL_00",
@@ -148,6 +153,7 @@ FAMILIES = {
     "gowin": Family(
         "tang-nano-9k",
         "synth_gowin -top siligrad",
+        8,
         _gowin_cells,
         ("MULT18X18", "SDPX9B", "LUT4", "ALU", "DFFRE"),
         "INIT_RAM_00",
