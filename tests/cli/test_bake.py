@@ -34,10 +34,10 @@ def test_verilog_into_which_a_program_is_baked_tells_its_checksum(
     file = tmp_path / "siligrad.v"
     assert main(["export", "--port", port, "--bake", str(image), "-o", str(file)]) == 0
     checksum = int.from_bytes(image.read_bytes()[16:20], "little")
-    assert f"32'h{checksum:08x}" in file.read_text(encoding="utf-8")
+    assert f"32'd{checksum}" in file.read_text(encoding="utf-8")
     if port == "host":
         assert main(["export", "--port", port, "--program", str(image), "-o", str(file)]) == 0
-        assert f"32'h{checksum:08x}" not in file.read_text(encoding="utf-8")
+        assert f"32'd{checksum}" not in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
