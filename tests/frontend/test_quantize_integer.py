@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import siligrad as sg
 from siligrad import datasets, losses, metrics, nn, quantize
-from siligrad.device import Device, Report
+from siligrad.device import Device, DeviceError, Report
 from siligrad.errors import DataError, ShapeError, TrainingError
-from siligrad.isa import Memory
+from siligrad.isa import Loop, Memory
 from siligrad.train import batches
 from siligrad_sim.reference import ReferenceDevice
 
@@ -161,6 +161,42 @@ def test_an_interrupted_run_goes_on_with_the_same_words(at: int, tmp_path: Path)
     assert resumed.history == whole.history
     again, _ = trained(program, data, checkpoint=path, **options)  # nothing is left to do
     assert again.history == whole.history
+
+
+class _Failing(ReferenceDevice):
+    """Is gone in the middle of a certain run: the memories are written, nothing is computed."""
+
+    def __init__(self, geometry: sg.Geometry, at: int) -> None:
+        super().__init__(geometry)
+        self.runs = 0
+        self._at = at
+
+    def execute(self, loop: Loop, limit: int) -> int:
+        self.runs += 1
+        if self.runs == self._at:
+            raise DeviceError("gone")
+        return super().execute(loop, limit)
+
+
+@pytest.mark.parametrize(("at", "saved"), [(1, 0), (3, 2), (4, 2), (7, 6), (8, 7), (18, 16)])
+def test_a_run_goes_on_after_its_device_has_failed(at: int, saved: int, tmp_path: Path) -> None:
+    program, data = compiled()
+    options: dict[str, Any] = {"epochs": 3, "seed": 2, "halve_after": [1], "evaluate": sum_of_words}
+    whole, words = trained(program, data, **options)
+    options |= {"checkpoint": tmp_path / "state.npz", "save_every": 2}
+    with _Failing(program.geometry, at) as device, pytest.raises(DeviceError, match="gone"):
+        quantize.train(device, program, data, progress=False, **options)
+    second = _Failing(program.geometry, 0)
+    resumed = quantize.train(second, program, data, progress=False, **options)
+    assert second.runs == 21 - saved  # what the last checkpoint did not have is done again
+    assert_same(words, second.dump())
+    assert resumed.history == whole.history
+
+
+def test_checkpoints_are_runs_apart(tmp_path: Path) -> None:
+    program, data = compiled()
+    with pytest.raises(ValueError, match="save_every must be at least 1 run, not 0"):
+        trained(program, data, epochs=1, checkpoint=tmp_path / "s.npz", save_every=0)
 
 
 def sum_of_words(params: Any) -> float:

@@ -71,13 +71,15 @@ def train(
     evaluate: Callable[[Any], float] | None = None,
     observe: Callable[[Device, Report], None] | None = None,
     checkpoint: str | Path | None = None,
+    save_every: int | None = None,
     progress: bool = True,
 ) -> IntegerRun:
     """Train on `device` with the compiled step `program`.
 
     The program is loaded with the parameters that it was compiled with. Ctrl-C stops after the run
     that is going on; with a `checkpoint` the state is saved first, and the same call goes on from
-    there, with the bits that it would have had without the interruption.
+    there, with the bits that it would have had without the interruption. So it does after a device
+    has failed, or this process was killed, from the checkpoint that was written last.
 
     Parameters
     ----------
@@ -100,6 +102,8 @@ def train(
         write.
     checkpoint
         A file that is written after every epoch and before an interruption.
+    save_every
+        Runs of an epoch after which it is written too; None where epochs are short.
     progress
         Show a bar on a terminal when the package tqdm is installed.
 
@@ -111,9 +115,13 @@ def train(
         If the checkpoint is of another run.
     ShapeError
         If the data do not fit the program.
+    ValueError
+        If `save_every` is not positive.
     KeyboardInterrupt
         After Ctrl-C, once the state is saved.
     """
+    if save_every is not None and save_every < 1:
+        raise ValueError(f"save_every must be at least 1 run, not {save_every}")
     batch, steps, count = _check_data(program, data)
     path = None if checkpoint is None else Path(checkpoint)
     run = _fingerprint(program, data, halve_after, seed)
@@ -139,9 +147,10 @@ def train(
                 if observe is not None:
                     observe(device, report)
                 advance(1, "")
-                if interrupted():
-                    if path is not None:
-                        _save(path, device, run, history, k + 1, saturations)
+                stop = interrupted()
+                if path is not None and (stop or (save_every and (k + 1) % save_every == 0)):
+                    _save(path, device, run, history, k + 1, saturations)
+                if stop:
                     raise KeyboardInterrupt
             if (per_epoch - start) * steps >= _STEPS_TO_JUDGE:
                 _check_learning(device, before, number, saturations)
