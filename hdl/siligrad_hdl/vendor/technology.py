@@ -64,7 +64,7 @@ ICE40 = Technology(
     multipliers=lambda operand_bits: 0,
     block_memory=ice40.Ram40Memory,
     blocks=ice40.ram40_blocks,
-    inferred_blocks=2,
+    inferred_blocks=3,
     tools=("yosys", "nextpnr-ice40", "icepack"),
 )
 """iCE40 LP and HX, which have no multipliers: products are made of lookup tables."""
@@ -75,7 +75,7 @@ ICE40_ULTRA_PLUS = Technology(
     multipliers=lambda operand_bits: 1,
     block_memory=ice40.Ram40Memory,
     blocks=ice40.ram40_blocks,
-    inferred_blocks=2,
+    inferred_blocks=3,
     tools=("yosys", "nextpnr-ice40", "icepack"),
 )
 
