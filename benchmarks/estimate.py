@@ -13,8 +13,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,36 +33,56 @@ from siligrad_hdl.boards.top import BoardTop
 from siligrad_hdl.estimate import DATA, device_series, estimate, parts
 from siligrad_hdl.flow import plan
 
-__all__ = ["POINTS", "Row", "fit", "main", "read_rows"]
+__all__ = [
+    "POINTS",
+    "Row",
+    "RowError",
+    "built_row",
+    "deviations",
+    "fit",
+    "main",
+    "measure",
+    "not_negative",
+    "read_rows",
+    "table",
+]
 
-Point = tuple[str, int, int | None]
+_SHALLOW = Geometry(x_depth=256, w_depth=512, e_depth=256, program_depth=64)
+_NARROW = replace(_SHALLOW, w_depth=256, operand_bits=8, word_bits=8, sum_bits=22)
 
-POINTS: tuple[Point, ...] = (
-    ("icebreaker", 2, 8),
-    ("icebreaker", 2, 12),
-    ("icebreaker", 2, 16),
-    ("icebreaker", 3, 8),
-    ("icebreaker", 4, 8),
-    ("hx8k", 2, 8),
-    ("hx8k", 2, 12),
-    ("hx8k", 3, 8),
-    ("hx8k", 4, 8),
-    ("ulx3s-85f", 2, 16),
-    ("ulx3s-85f", 3, 16),
-    ("ulx3s-85f", 4, 8),
-    ("ulx3s-85f", 4, 16),
-    ("ulx3s-85f", 6, 12),
-    ("ulx3s-85f", 8, 16),
-    ("tang-primer-20k", 2, 16),
-    ("tang-primer-20k", 3, 16),
-    ("tang-primer-20k", 4, 8),
-    ("tang-primer-20k", 4, 16),
-    ("crosslink-nx-vip", 2, 16),
-    ("crosslink-nx-vip", 3, 16),
-    ("crosslink-nx-vip", 4, 8),
-    ("crosslink-nx-vip", 4, 16),
-)
-"""Board, size of the array and width of an operand of what ``measure`` synthesises."""
+
+def _points() -> Iterator[tuple[str, Geometry]]:
+    for name, array, operand_bits in (
+        ("icebreaker", 2, 8),
+        ("icebreaker", 2, 12),
+        ("icebreaker", 2, 16),
+        ("icebreaker", 3, 8),
+        ("hx8k", 2, 8),
+        ("hx8k", 2, 12),
+        ("hx8k", 3, 8),
+        ("ulx3s-85f", 2, 16),
+        ("ulx3s-85f", 3, 16),
+        ("ulx3s-85f", 4, 8),
+        ("ulx3s-85f", 4, 16),
+        ("ulx3s-85f", 6, 12),
+        ("tang-primer-20k", 2, 16),
+        ("tang-primer-20k", 3, 16),
+        ("tang-primer-20k", 4, 8),
+        ("tang-primer-20k", 4, 16),
+        ("crosslink-nx-vip", 2, 16),
+        ("crosslink-nx-vip", 3, 16),
+        ("crosslink-nx-vip", 4, 8),
+        ("crosslink-nx-vip", 4, 16),
+    ):
+        yield name, find_board(name).sized(array, operand_bits)
+    for name, array in (("icebreaker", 2), ("icebreaker", 4), ("hx8k", 2), ("hx8k", 4)):
+        yield name, replace(_NARROW, array=array)
+    for array in (4, 8):
+        yield "ulx3s-85f", replace(_SHALLOW, array=array)
+
+
+POINTS = tuple(_points())
+"""Boards and geometries of what ``measure`` synthesises."""
 
 _SIZES = ("lut", "ff", "dsp", "bram")
 
@@ -124,7 +144,7 @@ def fit(rows: Sequence[Row]) -> dict[str, Any]:
         sizes = np.array([[count[name] for name in names] for count in counted], dtype=float)
         for what in ("lut", "ff"):
             measured = np.array([getattr(row, what) for row in of_family], dtype=float)
-            found = _not_negative(sizes / measured[:, None], np.ones(len(measured)))
+            found = not_negative(sizes / measured[:, None], np.ones(len(measured)))
             fitted[what][family] = {
                 name: round(float(value), 6)
                 for name, value in zip(names, found, strict=True)
@@ -142,7 +162,7 @@ def fit(rows: Sequence[Row]) -> dict[str, Any]:
     return fitted
 
 
-def _not_negative(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def not_negative(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the `x` without negative elements for which ``a @ x - b`` has the least square.
 
     C. L. Lawson and R. J. Hanson, *Solving Least Squares Problems*, chapter 23, algorithm NNLS.
@@ -207,7 +227,7 @@ def _without(command: list[str], options: Sequence[str]) -> list[str]:
     return left
 
 
-def _built(folder: Path, program: Path | None) -> Row:
+def built_row(folder: Path, program: Path | None) -> Row:
     """Return the row of a build in a folder."""
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     board = find_board(report["board"])
@@ -237,6 +257,26 @@ def _order(row: Row) -> tuple[Any, ...]:
     return (list(BOARDS).index(row.board), geometry, not row.built, row.clock_mhz or 0)
 
 
+def deviations(rows: Sequence[Row], most: float = 0.1) -> list[str]:
+    """Return what is wrong with the estimates of builds: sizes and clocks by more than `most`.
+
+    Multipliers and block RAMs must be exact.
+    """
+    wrong = []
+    for row in rows:
+        if row.clock_mhz is None:
+            continue
+        guess = estimate(find_board(row.board), row.geometry)
+        for what in (*_SIZES, "clock_mhz"):
+            measured, guessed = getattr(row, what), getattr(guess, what) or 0
+            allowed = 0 if what in {"dsp", "bram"} else most * measured
+            if abs(guessed - measured) > allowed:
+                wrong.append(
+                    f"{row.board}, {row.geometry}: {what} is {measured}, estimated {guessed:g}"
+                )
+    return wrong
+
+
 def table(rows: Sequence[Row]) -> list[str]:
     """Return a table in Markdown of the builds: what was measured, and in brackets estimated."""
     lines = ["| board | array | LUT | FF | DSP | BRAM | clock |", "|---|---|---|---|---|---|---|"]
@@ -255,12 +295,11 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 def _measure(options: argparse.Namespace) -> None:
     """Measure each of :data:`POINTS`, and keep it before going on to the next."""
-    for name, array, operand_bits in POINTS:
-        if options.board and name not in options.board:
+    for name, geometry in POINTS:
+        array, operand_bits = geometry.array, geometry.operand_bits
+        if name not in (options.board or [name]) or array not in (options.array or [array]):
             continue
-        board = find_board(name)
-        geometry = board.sized(array, operand_bits)
-        row = measure(board, geometry)
+        row = measure(find_board(name), geometry)
         print(f"{name} {array} x {array}, {operand_bits} bits: {row.lut} LUT, {row.ff} FF")
         others = [
             other
@@ -273,7 +312,7 @@ def _measure(options: argparse.Namespace) -> None:
 def _add(options: argparse.Namespace) -> None:
     rows = read_rows()
     for folder in options.folder:
-        rows.append(_built(folder, options.program))
+        rows.append(built_row(folder, options.program))
     _write(rows)
 
 
@@ -283,6 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("measure", help="synthesise and pack what is to be fitted")
     measuring.add_argument("--board", action="append", help="only for this board")
+    measuring.add_argument("--array", type=int, action="append", help="only of this size")
     adding = commands.add_parser("add", help="take builds")
     adding.add_argument("folder", type=Path, nargs="+", help="of siligrad build")
     adding.add_argument("--program", type=Path, help="image that they were built for")
