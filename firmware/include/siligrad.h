@@ -176,23 +176,28 @@ struct siligrad_loader {
     struct siligrad *device;
     char *names;
     uint32_t mode, tensor_room, name_room;
-    uint32_t position;          /* bytes that came */
-    uint32_t size;              /* bytes of the image, from the header on */
-    uint32_t crc, crc_expected; /* of what came; of the whole image, from the header on */
-    uint32_t length[5];         /* of the sections */
-    uint32_t section, left;     /* those that have begun; bytes to come of the last of them */
-    uint32_t held;              /* of `bytes`, that came */
-    uint32_t words;             /* of the program, that came */
-    uint32_t lines_left;        /* of an instruction */
-    uint32_t instructions;      /* that came */
-    uint32_t tensors;           /* that came */
-    uint32_t data_bytes;        /* of those */
-    uint32_t filling;           /* tensors whose data came or are coming */
-    uint32_t codes_left;        /* of the last of them */
-    int32_t limit;              /* of their magnitudes */
-    uint32_t bank, offset;      /* of its next code */
-    int32_t error;              /* the first; returned by every call from then on */
-    uint8_t bytes[96];          /* the beginning of what has not come whole */
+    uint32_t position;        /* bytes that came */
+    uint32_t size;            /* bytes of the image, from the header on */
+    uint32_t crc;             /* of what came */
+    uint32_t crc_expected;    /* of the whole image, from the header on */
+    uint32_t word;            /* the last four bytes that came */
+    uint32_t section;         /* that is coming: 0 the header, 1 to 5 what follows it */
+    uint32_t left;            /* bytes of it that are to come, with those up to the next section */
+    uint32_t length[6];       /* of the sections, the same way */
+    uint32_t held;            /* of `entry`, that came */
+    uint32_t program_words;   /* that came */
+    uint32_t lines_left;      /* of an instruction */
+    uint32_t instructions;    /* that came */
+    uint32_t tensors;         /* that came */
+    uint32_t name_bytes;      /* that came */
+    uint32_t data_bytes;      /* of the tensors that came */
+    uint32_t data_taken;      /* bytes of them that came */
+    uint32_t filling;         /* tensors whose data came or are coming */
+    uint32_t codes_left;      /* of the last of them */
+    int32_t limit;            /* of their magnitudes */
+    uint32_t bank, offset;    /* of its next code */
+    int32_t error;            /* the first; returned by every call from then on */
+    uint32_t entry[24];       /* words of what has not come whole */
 };
 
 /* What a load does. */

@@ -8,13 +8,11 @@
 #include "siligrad_access.h"
 #include "siligrad_constants.h"
 
-/* The sections, in order; the last one is of no use here. */
-enum { PROGRAM, TENSORS, NAMES, DATA, SECTIONS = SILIGRAD_IMAGE_SECTIONS };
+/* What an image is made of, in order; the last one is of no use here. */
+enum { HEADER, PROGRAM, TENSORS, NAMES, DATA, METADATA };
 
-static uint32_t little_32(const uint8_t *bytes)
-{
-    return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
-}
+/* The word of an entry that holds the field at `offset`. */
+#define AT(offset) ((offset) / 4u)
 
 int siligrad_access_fail(struct siligrad *device, int error)
 {
@@ -46,15 +44,17 @@ int siligrad_load_begin(struct siligrad_loader *loader, struct siligrad *device,
     if (loader->error != 0) {
         return loader->error;
     }
-    loader->position = loader->section = loader->left = loader->held = 0;
-    loader->words = loader->lines_left = loader->instructions = 0;
-    loader->tensors = loader->data_bytes = loader->filling = loader->codes_left = loader->bank = 0;
+    loader->position = loader->section = loader->held = 0;
+    loader->program_words = loader->lines_left = loader->instructions = 0;
+    loader->tensors = loader->name_bytes = loader->data_bytes = loader->data_taken = 0;
+    loader->filling = loader->codes_left = loader->bank = 0;
+    loader->left = SILIGRAD_IMAGE_HEADER_BYTES;
+    loader->size = loader->crc = ~(uint32_t)0;
     loader->device = device;
     loader->mode = (uint32_t)mode;
     loader->tensor_room = tensor_room;
     loader->names = names;
     loader->name_room = name_room;
-    loader->crc = ~(uint32_t)0;
     device->tensor_count = 0;
     device->tensors = tensors;
     device->names = names;
@@ -62,71 +62,60 @@ int siligrad_load_begin(struct siligrad_loader *loader, struct siligrad *device,
 }
 
 /* Write a word, or do nothing where the accelerator is only attached to. */
-static int put(const struct siligrad_loader *loader, uint32_t offset, uint32_t value)
+static void put(const struct siligrad_loader *loader, uint32_t offset, uint32_t value)
 {
     if (loader->mode == SILIGRAD_WRITE) {
         siligrad_access_put(loader->device, offset, value);
     }
-    return loader->device->error;
 }
 
-/* Return the next multiple of eight. */
-static uint32_t align(uint32_t position)
-{
-    return (position + 7) & ~(uint32_t)7;
-}
-
-/* Take the header, whole in `bytes`. */
+/* Take the header. */
 static int take_header(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
-    const uint8_t *bytes = loader->bytes;
+    const uint32_t *entry = loader->entry;
     uint32_t index, end = SILIGRAD_IMAGE_HEADER_BYTES;
 
-    if (little_32(bytes) != SILIGRAD_IMAGE_MAGIC_0 || little_32(bytes + 4) != SILIGRAD_IMAGE_MAGIC_1) {
+    if (entry[0] != SILIGRAD_IMAGE_MAGIC_0 || entry[1] != SILIGRAD_IMAGE_MAGIC_1) {
         return SILIGRAD_EMAGIC;
     }
-    if (little_32(bytes + SILIGRAD_IMAGE_AT_VERSION) !=
-        (SILIGRAD_IMAGE_VERSION | SILIGRAD_IMAGE_HEADER_BYTES << 16)) {
+    if (entry[AT(SILIGRAD_IMAGE_AT_VERSION)] != (SILIGRAD_IMAGE_VERSION | SILIGRAD_IMAGE_HEADER_BYTES << 16)) {
         return SILIGRAD_EFORMAT;
     }
-    loader->size = little_32(bytes + SILIGRAD_IMAGE_AT_SIZE);
+    loader->size = entry[AT(SILIGRAD_IMAGE_AT_SIZE)];
     if (loader->size > SILIGRAD_IMAGE_SIZE_MAX) {
         return SILIGRAD_ESIZE;
     }
-    loader->crc_expected = little_32(bytes + SILIGRAD_IMAGE_AT_CRC);
-    if (little_32(bytes + SILIGRAD_IMAGE_AT_ARRAY) != device->bits) {
+    loader->crc_expected = entry[AT(SILIGRAD_IMAGE_AT_CRC)];
+    if (entry[AT(SILIGRAD_IMAGE_AT_ARRAY)] != device->bits) {
         return SILIGRAD_ETARGET;
     }
     for (index = 0; index < 4; index++) {
-        if (little_32(bytes + SILIGRAD_IMAGE_AT_X_DEPTH + 4 * index) != device->depth[index]) {
+        if (entry[AT(SILIGRAD_IMAGE_AT_X_DEPTH) + index] != device->depth[index]) {
             return SILIGRAD_ETARGET;
         }
     }
-    /* Two fields of 16 bits in each of two words. */
-    index = little_32(bytes + SILIGRAD_IMAGE_AT_STEPS);
-    device->steps = index & 0xffff;
-    device->stride[SILIGRAD_X] = index >> 16;
-    index = little_32(bytes + SILIGRAD_IMAGE_AT_W_STRIDE);
-    device->stride[SILIGRAD_W] = index & 0xffff;
-    device->stride[SILIGRAD_E] = index >> 16;
-    device->cycles = little_32(bytes + SILIGRAD_IMAGE_AT_CYCLES) |
-                     (uint64_t)little_32(bytes + SILIGRAD_IMAGE_AT_CYCLES + 4) << 32;
+    device->steps = entry[AT(SILIGRAD_IMAGE_AT_STEPS)] & 0xffff;
+    device->stride[SILIGRAD_X] = entry[AT(SILIGRAD_IMAGE_AT_X_STRIDE)] >> 16;
+    device->stride[SILIGRAD_W] = entry[AT(SILIGRAD_IMAGE_AT_W_STRIDE)] & 0xffff;
+    device->stride[SILIGRAD_E] = entry[AT(SILIGRAD_IMAGE_AT_E_STRIDE)] >> 16;
+    device->cycles = entry[AT(SILIGRAD_IMAGE_AT_CYCLES)] | (uint64_t)entry[AT(SILIGRAD_IMAGE_AT_CYCLES) + 1] << 32;
     /* A limit of no cycles would be none. */
     if (device->cycles == 0) {
         return SILIGRAD_EIMAGE;
     }
-    for (index = 0; index < SECTIONS; index++) {
-        const uint8_t *section = bytes + SILIGRAD_IMAGE_AT_PROGRAM_OFFSET + 8 * index;
+    /* Each section begins at the next multiple of eight bytes, and the image ends with the last of them. */
+    for (index = PROGRAM; index <= METADATA; index++) {
+        const uint32_t *section = entry + AT(SILIGRAD_IMAGE_AT_PROGRAM_OFFSET) + 2 * (index - PROGRAM);
+        uint32_t length = (section[1] + 7) & ~(uint32_t)7;
 
-        /* Each begins at the next multiple of eight bytes. */
-        loader->length[index] = little_32(section + 4);
-        if (little_32(section) != end || loader->length[index] > loader->size) {
+        if (section[0] != end || length > SILIGRAD_IMAGE_SIZE_MAX) {
             return SILIGRAD_EIMAGE;
         }
-        end = align(end + loader->length[index]);
+        loader->length[index] = length;
+        end += length;
     }
-    if (end != align(loader->size)) {
+    if (end - loader->size > 7) {
         return SILIGRAD_EIMAGE;
     }
     if (loader->names != NULL) {
@@ -140,19 +129,21 @@ static int take_header(struct siligrad_loader *loader)
 
 static int take_program_word(struct siligrad_loader *loader)
 {
-    uint32_t value = little_32(loader->bytes), word = loader->words++;
+    uint32_t word = loader->program_words++;
 
     if (word >= loader->device->depth[3] * SILIGRAD_LINE_WORDS) {
         return SILIGRAD_EIMAGE;
     }
     if (word % SILIGRAD_LINE_WORDS == 0) {
         if (loader->lines_left == 0) {
-            loader->lines_left = SILIGRAD_HEADER_LINES + (value >> SILIGRAD_SEGMENTS_BIT & SILIGRAD_SEGMENTS_MASK);
+            loader->lines_left =
+                SILIGRAD_HEADER_LINES + (loader->word >> SILIGRAD_SEGMENTS_BIT & SILIGRAD_SEGMENTS_MASK);
             loader->instructions++;
         }
         loader->lines_left--;
     }
-    return put(loader, SILIGRAD_REGION_PROGRAM + SILIGRAD_WORD * word, value);
+    put(loader, SILIGRAD_REGION_PROGRAM + SILIGRAD_WORD * word, loader->word);
+    return loader->device->error;
 }
 
 /* Return the words that a tensor takes in each bank; 0 if they are none, or more than `depth`. */
@@ -173,33 +164,29 @@ static uint32_t count_words(const struct siligrad_tensor *tensor, uint32_t array
 static int take_tensor(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
-    const uint8_t *bytes = loader->bytes;
+    const uint32_t *entry = loader->entry;
     struct siligrad_tensor *tensor = device->tensors + loader->tensors;
-    uint32_t data = little_32(bytes + SILIGRAD_TENSOR_AT_DATA), room;
+    uint32_t room, kind = entry[AT(SILIGRAD_TENSOR_AT_ROLE)], data = entry[AT(SILIGRAD_TENSOR_AT_DATA)];
 
-    if (loader->tensors == loader->tensor_room) {
+    if (loader->tensors++ == loader->tensor_room) {
         return SILIGRAD_EROOM;
     }
-    loader->tensors++;
-    tensor->name = little_32(bytes + SILIGRAD_TENSOR_AT_NAME);
-    tensor->base = little_32(bytes + SILIGRAD_TENSOR_AT_BASE);
-    tensor->rows = little_32(bytes + SILIGRAD_TENSOR_AT_ROWS);
-    tensor->columns = little_32(bytes + SILIGRAD_TENSOR_AT_COLUMNS);
-    tensor->fraction = (int32_t)little_32(bytes + SILIGRAD_TENSOR_AT_FRACTION);
-    tensor->limit = (int32_t)little_32(bytes + SILIGRAD_TENSOR_AT_LIMIT);
-    tensor->scale = little_32(bytes + SILIGRAD_TENSOR_AT_SCALE) |
-                    (uint64_t)little_32(bytes + SILIGRAD_TENSOR_AT_SCALE + 4) << 32;
-    tensor->role = bytes[SILIGRAD_TENSOR_AT_ROLE];
-    tensor->memory = bytes[SILIGRAD_TENSOR_AT_MEMORY];
-    tensor->flags = bytes[SILIGRAD_TENSOR_AT_FLAGS];
+    tensor->scale = entry[AT(SILIGRAD_TENSOR_AT_SCALE)] | (uint64_t)entry[AT(SILIGRAD_TENSOR_AT_SCALE) + 1] << 32;
+    tensor->name = entry[AT(SILIGRAD_TENSOR_AT_NAME)];
+    tensor->base = entry[AT(SILIGRAD_TENSOR_AT_BASE)];
+    tensor->rows = entry[AT(SILIGRAD_TENSOR_AT_ROWS)];
+    tensor->columns = entry[AT(SILIGRAD_TENSOR_AT_COLUMNS)];
+    tensor->fraction = (int32_t)entry[AT(SILIGRAD_TENSOR_AT_FRACTION)];
+    tensor->limit = (int32_t)entry[AT(SILIGRAD_TENSOR_AT_LIMIT)];
+    tensor->role = (uint8_t)kind;
+    tensor->memory = (uint8_t)(kind >> 8);
+    tensor->flags = (uint8_t)(kind >> 16);
     tensor->loaded = data != SILIGRAD_IMAGE_NO_DATA;
-    if (tensor->role > SILIGRAD_OUTPUT || tensor->memory > SILIGRAD_E ||
-        tensor->flags > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) ||
-        tensor->name >= loader->length[NAMES] ||
-        (uint32_t)tensor->limit >> ((device->bits >> 24) - 1) != 0) {
+    if (tensor->role > SILIGRAD_OUTPUT || tensor->memory > SILIGRAD_E || kind >> 16 > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) ||
+        tensor->name >= loader->length[NAMES] || (uint32_t)tensor->limit >> ((device->bits >> 24) - 1) != 0) {
         return SILIGRAD_EIMAGE;
     }
-    /* It must lie in its memory, whole, and begin where a tile may. */
+    /* It must lie in its memory, whole. */
     room = device->depth[tensor->memory];
     tensor->words = count_words(tensor, device->array, room);
     room -= tensor->words;
@@ -213,7 +200,7 @@ static int take_tensor(struct siligrad_loader *loader)
     }
     if (tensor->loaded) {
         /* Data lie in the order of their tensors, without gaps. */
-        if (data != loader->data_bytes || (tensor->flags & SILIGRAD_MOVES) != 0) {
+        if (data != loader->data_bytes) {
             return SILIGRAD_EIMAGE;
         }
         loader->data_bytes += 2 * tensor->words * device->array;
@@ -224,78 +211,87 @@ static int take_tensor(struct siligrad_loader *loader)
     return 0;
 }
 
-static int take_code(struct siligrad_loader *loader)
+/* Take the two codes in a word. */
+static int take_codes(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
-    int32_t code = siligrad_access_code(little_32(loader->bytes));
-    uint32_t offset = loader->offset;
+    uint32_t codes = loader->word, index;
 
-    if (loader->codes_left == 0) {
-        const struct siligrad_tensor *tensor;
+    for (index = 0; index < 2 && loader->data_taken != loader->data_bytes; index++) {
+        int32_t code = siligrad_access_code(codes);
+        uint32_t offset = loader->offset;
 
-        /* The next tensor that has data. */
-        do {
-            if (loader->filling == loader->tensors) {
-                return SILIGRAD_EIMAGE;
-            }
-            tensor = device->tensors + loader->filling++;
-        } while (!tensor->loaded);
-        loader->limit = tensor->limit;
-        loader->codes_left = tensor->words * device->array;
-        offset = siligrad_access_offset(device, tensor->memory, tensor->base);
+        codes >>= 16;
+        loader->data_taken += 2;
+        if (loader->codes_left == 0) {
+            const struct siligrad_tensor *tensor;
+
+            /* The next tensor that has data; there is one, for not all data were taken. */
+            do {
+                tensor = device->tensors + loader->filling++;
+            } while (!tensor->loaded);
+            loader->limit = tensor->limit;
+            loader->codes_left = tensor->words * device->array;
+            offset = siligrad_access_offset(device, tensor->memory, tensor->base);
+        }
+        loader->codes_left--;
+        if (code > loader->limit || code < -loader->limit) {
+            return SILIGRAD_EIMAGE;
+        }
+        put(loader, offset, (uint32_t)code);
+        offset += SILIGRAD_WORD;
+        if (++loader->bank == device->array) {
+            loader->bank = 0;
+            offset = siligrad_access_next(device, offset);
+        }
+        loader->offset = offset;
     }
-    loader->codes_left--;
-    if (code > loader->limit || code < -loader->limit) {
-        return SILIGRAD_EIMAGE;
-    }
-    loader->offset = offset + SILIGRAD_WORD;
-    if (++loader->bank == device->array) {
-        loader->bank = 0;
-        loader->offset = siligrad_access_next(device, loader->offset);
-    }
-    return put(loader, offset, (uint32_t)code);
+    return device->error;
 }
 
-/* Take the next byte, of which the CRC is known. */
-static int take(struct siligrad_loader *loader, uint32_t position, uint8_t byte)
+static int take_entry(struct siligrad_loader *loader)
 {
-    static const uint8_t entry_bytes[SECTIONS] = {4, SILIGRAD_TENSOR_BYTES, 1, 2, 1};
-    uint32_t section;
+    uint32_t index;
 
-    if (position < SILIGRAD_IMAGE_HEADER_BYTES) {
-        loader->bytes[position] = byte;
-        return position == SILIGRAD_IMAGE_HEADER_BYTES - 1 ? take_header(loader) : 0;
-    }
-    if (position >= loader->size) {
-        return SILIGRAD_ESIZE;
-    }
-    while (loader->left == 0) {
-        if (position % 8 != 0) {
-            return 0; /* between sections */
+    switch (loader->section) {
+    case HEADER:
+        return take_header(loader);
+    case PROGRAM:
+        return take_program_word(loader);
+    case TENSORS:
+        return take_tensor(loader);
+    case NAMES:
+        for (index = 0; index < 4 && loader->names != NULL; index++) {
+            loader->names[loader->name_bytes++] = (char)(loader->word >> 8 * index);
         }
+        return 0;
+    case DATA:
+        return take_codes(loader);
+    default:
+        return 0;
+    }
+}
+
+/* Take the next word. All sections are whole words, with what follows them up to the next one. */
+static int take(struct siligrad_loader *loader)
+{
+    static const uint8_t entry_words[] = {SILIGRAD_IMAGE_HEADER_BYTES / 4, 1, SILIGRAD_TENSOR_BYTES / 4, 1, 1, 1};
+
+    loader->entry[loader->held++] = loader->word;
+    if (loader->held == entry_words[loader->section]) {
+        int error = take_entry(loader);
+
+        if (error != 0) {
+            return error;
+        }
+        loader->held = 0;
+    }
+    loader->left -= 4;
+    while (loader->left == 0 && loader->section != METADATA) {
         if (loader->held != 0) {
             return SILIGRAD_EIMAGE;
         }
-        loader->left = loader->length[loader->section++];
-    }
-    loader->left--;
-    loader->bytes[loader->held++] = byte;
-    section = loader->section - 1;
-    if (loader->held < entry_bytes[section]) {
-        return 0;
-    }
-    loader->held = 0;
-    if (section == PROGRAM) {
-        return take_program_word(loader);
-    }
-    if (section == TENSORS) {
-        return take_tensor(loader);
-    }
-    if (section == DATA) {
-        return take_code(loader);
-    }
-    if (section == NAMES && loader->names != NULL) {
-        loader->names[loader->length[NAMES] - 1 - loader->left] = (char)byte;
+        loader->left = loader->length[++loader->section];
     }
     return 0;
 }
@@ -308,12 +304,17 @@ int siligrad_load(struct siligrad_loader *loader, const void *bytes, uint32_t co
         return SILIGRAD_EARGUMENT;
     }
     for (; count != 0 && loader->error == 0; count--) {
-        uint32_t position = loader->position++;
-        uint8_t is_crc = position - SILIGRAD_IMAGE_AT_CRC < 4;
+        uint8_t is_crc = loader->position - SILIGRAD_IMAGE_AT_CRC < 4;
 
+        if (loader->position == loader->size) {
+            return loader->error = SILIGRAD_ESIZE;
+        }
         /* The CRC is that of the image with zeros in its place; a factor is smaller than a branch. */
         loader->crc = siligrad_access_crc(loader->crc, (uint8_t)(*next * !is_crc));
-        loader->error = take(loader, position, *next++);
+        loader->word = loader->word >> 8 | (uint32_t)*next++ << 24;
+        if (++loader->position % 4 == 0) {
+            loader->error = take(loader);
+        }
     }
     return loader->error;
 }
@@ -330,9 +331,8 @@ static int judge(const struct siligrad_loader *loader)
     if (~loader->crc != loader->crc_expected) {
         return SILIGRAD_ECRC;
     }
-    if (loader->lines_left != 0 ||
-        loader->words % SILIGRAD_LINE_WORDS != 0 || loader->data_bytes != loader->length[DATA] ||
-        loader->tensors == 0) {
+    if (loader->held != 0 || loader->lines_left != 0 || loader->program_words % SILIGRAD_LINE_WORDS != 0 ||
+        loader->data_taken != loader->data_bytes || loader->tensors == 0) {
         return SILIGRAD_EIMAGE;
     }
     return siligrad_access_end(loader->device);

@@ -16,8 +16,8 @@ BOUNDS = {
     "room for tensors": (
         "image",
         "siligrad_load.c",
-        "loader->tensors == loader->tensor_room",
-        "loader->tensors == 0xffffffff",
+        "loader->tensors++ == loader->tensor_room",
+        "loader->tensors++ == 0xffffffff",
     ),
     "the end of a memory": ("image", "siligrad_load.c", "tensor->base > room", "0"),
     "the end of a program": (
