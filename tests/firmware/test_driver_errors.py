@@ -496,6 +496,13 @@ def test_other_errors_of_a_bus_are_passed_on_or_become_io(library: ctypes.CDLL) 
         assert caught.value.code == code
 
 
+def test_room_for_all_names_and_a_byte_is_enough(library: ctypes.CDLL) -> None:
+    program, _ = small_program()
+    room = sum(len(item.name.encode()) + 1 for item in program.tensors) + 1
+    driver = Bed(library, program).load(room=(len(program.tensors), room))
+    assert driver.find(program.tensors[-1].name) == len(program.tensors) - 1
+
+
 def test_the_driver_goes_on_after_an_error(library: ctypes.CDLL) -> None:
     program, data = small_program()
     want = expected(program, data, runs=1)
