@@ -189,7 +189,8 @@ struct siligrad_loader {
     uint32_t lines_left;      /* of an instruction */
     uint32_t instructions;    /* that came */
     uint32_t tensors;         /* that came */
-    uint32_t name_bytes;      /* that came */
+    uint32_t name_bytes;      /* in all */
+    uint32_t names_taken;     /* bytes of them that came */
     uint32_t data_bytes;      /* of the tensors that came */
     uint32_t data_taken;      /* bytes of them that came */
     uint32_t filling;         /* tensors whose data came or are coming */

@@ -46,7 +46,7 @@ int siligrad_load_begin(struct siligrad_loader *loader, struct siligrad *device,
     }
     loader->position = loader->section = loader->held = 0;
     loader->program_words = loader->lines_left = loader->instructions = 0;
-    loader->tensors = loader->name_bytes = loader->data_bytes = loader->data_taken = 0;
+    loader->tensors = loader->names_taken = loader->data_bytes = loader->data_taken = 0;
     loader->filling = loader->codes_left = loader->bank = 0;
     loader->left = SILIGRAD_IMAGE_HEADER_BYTES;
     loader->size = loader->crc = ~(uint32_t)0;
@@ -118,11 +118,12 @@ static int take_header(struct siligrad_loader *loader)
     if (end - loader->size > 7) {
         return SILIGRAD_EIMAGE;
     }
+    loader->name_bytes = entry[AT(SILIGRAD_IMAGE_AT_NAMES_LENGTH)];
     if (loader->names != NULL) {
-        if (loader->length[NAMES] >= loader->name_room) {
+        if (loader->name_bytes >= loader->name_room) {
             return SILIGRAD_EROOM;
         }
-        loader->names[loader->length[NAMES]] = '\0'; /* the end of the last name, should it have none */
+        loader->names[loader->name_bytes] = '\0'; /* the end of the last name, should it have none */
     }
     return 0;
 }
@@ -183,7 +184,7 @@ static int take_tensor(struct siligrad_loader *loader)
     tensor->flags = (uint8_t)(kind >> 16);
     tensor->loaded = data != SILIGRAD_IMAGE_NO_DATA;
     if (tensor->role > SILIGRAD_OUTPUT || tensor->memory > SILIGRAD_E || kind >> 16 > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) ||
-        tensor->name >= loader->length[NAMES] || (uint32_t)tensor->limit >> ((device->bits >> 24) - 1) != 0) {
+        tensor->name >= loader->name_bytes || (uint32_t)tensor->limit >> ((device->bits >> 24) - 1) != 0) {
         return SILIGRAD_EIMAGE;
     }
     /* It must lie in its memory, whole. */
@@ -261,8 +262,8 @@ static int take_entry(struct siligrad_loader *loader)
     case TENSORS:
         return take_tensor(loader);
     case NAMES:
-        for (index = 0; index < 4 && loader->names != NULL; index++) {
-            loader->names[loader->name_bytes++] = (char)(loader->word >> 8 * index);
+        for (index = 0; index < 32 && loader->names != NULL && loader->names_taken < loader->name_bytes; index += 8) {
+            loader->names[loader->names_taken++] = (char)(loader->word >> index);
         }
         return 0;
     case DATA:
