@@ -49,10 +49,13 @@ class WrittenMemory(wiring.Component):  # type: ignore[misc]  # Amaranth has no 
         address_bits: int,
         fault: Literal["columns are rows", "lanes swapped"] | None = None,
     ) -> None:
-        sizes = {"array": array, "word_bits": word_bits, "address_bits": address_bits}
         self.fault = fault
-        self._memory = SkewedMemory(**sizes, depth=depth)
-        self._writer = SkewedWriter(**sizes, memories=1)
+        self._memory = SkewedMemory(
+            array=array, word_bits=word_bits, depth=depth, address_bits=address_bits
+        )
+        self._writer = SkewedWriter(
+            array=array, word_bits=word_bits, address_bits=address_bits, memories=1
+        )
         request = TileRequest(array=array, address_bits=address_bits)
         super().__init__({
             "read_request": In(request),
