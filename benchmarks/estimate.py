@@ -130,7 +130,7 @@ def read_rows(path: Path = DATA) -> list[Row]:
 
 
 def fit(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return what is fitted to rows: coefficients of each family, and clocks of each series.
+    """Return what is fitted to rows: coefficients of each family, clocks of families and series.
 
     Coefficients are not negative, and have the least squares of errors relative to what was
     measured. A clock is the median of the builds with an array of a size.
@@ -153,11 +153,13 @@ def fit(rows: Sequence[Row]) -> dict[str, Any]:
     clocks: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         if row.clock_mhz is not None:
-            of_series = clocks.setdefault(device_series(find_board(row.board)), {})
-            of_series.setdefault(row.geometry.array, []).append(row.clock_mhz)
-    for series, of_series in sorted(clocks.items()):
-        fitted["clock_mhz"][series] = {
-            str(array): round(median(of_series[array]), 2) for array in sorted(of_series)
+            board = find_board(row.board)
+            for name in (board.technology.name, device_series(board)):
+                of_name = clocks.setdefault(name, {})
+                of_name.setdefault(row.geometry.array, []).append(row.clock_mhz)
+    for name, of_name in sorted(clocks.items()):
+        fitted["clock_mhz"][name] = {
+            str(array): round(median(of_name[array]), 2) for array in sorted(of_name)
         }
     return fitted
 

@@ -37,7 +37,8 @@ class Estimate:
         Lookup tables (on iCE40 logic cells), flip-flops, multiplier blocks and block RAMs, as
         :class:`~siligrad_hdl.boards.routed.Routed` counts them.
     clock_mhz
-        What place and route will reach; None of a device of which nothing was built.
+        What place and route will reach, by builds for devices of the series and speed grade, else
+        of the family; None where there are none.
     """
 
     lut: int
@@ -62,7 +63,8 @@ def estimate(board: Board, geometry: Geometry) -> Estimate:
         coefficients = fitted[what][board.technology.name]
         return round(sum(coefficients.get(name, 0) * size for name, size in counted.items()))
 
-    clocks = fitted["clock_mhz"].get(device_series(board))
+    of_series = fitted["clock_mhz"].get(device_series(board))
+    clocks = of_series or fitted["clock_mhz"].get(board.technology.name)
     return Estimate(
         lut=total("lut"),
         ff=total("ff"),
