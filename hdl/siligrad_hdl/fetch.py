@@ -190,10 +190,12 @@ class Fetch(wiring.Component):
         bits = self.address_bits
 
         header = Signal(Header())
-        base = {
+        strides = {
             name: Signal(bits, name=name, reset_less=True)
-            for name in ("d_base", "d_m", "d_p", "aux_base", "aux_m", "aux_p")
+            for name in ("d_m", "d_p", "aux_m", "aux_p")
         }
+        # Where the current row of tiles of D, and of the auxiliary operand, begins.
+        rows = {name: Signal(bits, name=f"{name}_row", reset_less=True) for name in ("d", "aux")}
         segment = Signal(self.segment.shape())
         tile = Signal(self.tile.shape())
         m.d.comb += [self.segment.eq(segment), self.tile.eq(tile), self.header.eq(header)]
@@ -342,10 +344,9 @@ class Fetch(wiring.Component):
                 ),
             ]
         with m.If(reads[3]):
-            m.d.sync += [register.eq(header_1[name]) for name, register in base.items()]
+            m.d.sync += [register.eq(header_1[name]) for name, register in strides.items()]
             m.d.sync += [
-                base[f"{name}_base"].eq(header_1[f"{name}_base"] + moved[name])
-                for name in ("d", "aux")
+                row.eq(header_1[f"{name}_base"] + moved[name]) for name, row in rows.items()
             ]
 
         with m.If(m_to_l):
@@ -400,23 +401,23 @@ class Fetch(wiring.Component):
                 segment.last.eq(l_last_of_tile & l_last_tile),
             ]
 
-        # Where the tiles of D and of the auxiliary operand are. How far it is from the one before
-        # is chosen on the way to l; from the base it is nothing.
+        # Where the tiles of D and of the auxiliary operand are. How far the next one is from that
+        # before, or from the row before, is chosen on the way to l; the first one begins its row.
         l_first = Signal()
         with m.If(m_to_l):
             m.d.sync += l_first.eq(first_row & first_column)
         with m.If(p_load & l_first_of_tile):
             m.d.sync += [tile.first.eq(l_first), tile.last.eq(l_last_tile)]
-        for name in ("d", "aux"):
-            row = Signal(bits, name=f"{name}_row", reset_less=True)  # of the first column
+        for name, row in rows.items():
             further = Signal(bits, name=f"{name}_further", reset_less=True)
             following = Signal(bits, name=f"{name}_following")
             with m.If(m_to_l):
-                m.d.sync += further.eq(Mux(first_column, base[f"{name}_m"], base[f"{name}_p"]))
+                m.d.sync += further.eq(
+                    Mux(first_column, strides[f"{name}_m"], strides[f"{name}_p"])
+                )
                 with m.If(first_row & first_column):
                     m.d.sync += further.eq(0)
-            before = Mux(l_first_column, row, tile[name])
-            m.d.comb += following.eq(Mux(l_first, base[f"{name}_base"], before) + further)
+            m.d.comb += following.eq(Mux(l_first_column, row, tile[name]) + further)
             with m.If(p_load & l_first_of_tile):
                 m.d.sync += tile[name].eq(following)
                 with m.If(l_first_column):

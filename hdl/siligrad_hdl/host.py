@@ -292,25 +292,25 @@ class HostInterface(wiring.Component):
             values[Register.BAKED] = Const(self.baked.image, 32)
             values[Register.HELD] = Cat(*(~bit for bit in lost))
         # What is read is decided in one cycle and gathered in the next: a read waits long enough.
-        constants = Signal(32)
-        shift_register = Signal(32)
+        constants = Signal(32, reset_less=True)
+        shift_register = Signal(32, reset_less=True)
         shift_register_told = Signal()
         lane = register[: (n - 1).bit_length()]
         lanes = range(Register.LFSR, Register.LFSR + n)
         m.d.sync += [
-            constants.eq(0),
             shift_register.eq(multiplexer(lane, self.lfsr_states)),
             shift_register_told.eq((register >= lanes.start) & (register < lanes.stop)),
         ]
+        constant: Value = Const(0, 32)
         told = constants | Mux(shift_register_told, shift_register, 0)
         for which, value in values.items():
             if isinstance(value, Const):
-                with m.If(register == which):
-                    m.d.sync += constants.eq(value)
+                constant |= Mux(register == which, value, 0)
             else:
                 chosen = Signal(name=f"{which.name.lower()}_told")
                 m.d.sync += chosen.eq(register == which)
                 told |= Mux(chosen, value, 0)
+        m.d.sync += constants.eq(constant)
         register_data = Signal(32)
         m.d.sync += register_data.eq(told)
 
@@ -326,11 +326,6 @@ class HostInterface(wiring.Component):
                 m.d.comb += self.line_words[number].eq(
                     writes & in_region[Region.PROGRAM] & line_exists & (word[:2] == number)
                 )
-        line_data = Signal(32)
-        with m.Switch(word[:2]):
-            for number in range(WORDS_PER_LINE):
-                with m.Case(number):
-                    m.d.comb += line_data.eq(self.line_data[number])
 
         # X, W and E.
         m.d.comb += [
@@ -350,7 +345,14 @@ class HostInterface(wiring.Component):
         # long after what is chosen here.
         answers: list[tuple[Region, Value, Value]] = [
             (Region.REGISTERS, is_register, register_data),
-            (Region.PROGRAM, in_region[Region.PROGRAM] & line_exists & allowed, line_data),
+            *(
+                (
+                    Region.PROGRAM,
+                    in_region[Region.PROGRAM] & line_exists & (word[:2] == number) & allowed,
+                    line_data,
+                )
+                for number, line_data in enumerate(self.line_data)
+            ),
             (
                 Region.SATURATIONS,
                 in_region[Region.SATURATIONS] & (word < self.instructions) & allowed,
@@ -360,14 +362,14 @@ class HostInterface(wiring.Component):
         for memory, item in _REGIONS.items():
             there = in_region[item] & exists[memory] & allowed
             answers.append((item, there, self.request_data[memory]))
-        read_data = Signal(32)
-        m.d.comb += self.host.read_data.eq(read_data)
-        m.d.sync += read_data.eq(0)
-        for number, (item, condition, answer) in enumerate(answers):
+        answer: Value = Const(0, 32)
+        for number, (item, condition, data) in enumerate(answers):
             if self.locked and item in {Region.PROGRAM, Region.W}:
                 continue  # there is no way from them to the port
             chosen = Signal(name=f"answers_{number}")
             m.d.sync += chosen.eq(condition)
-            with m.If(chosen):
-                m.d.sync += read_data.eq(answer)
+            answer |= Mux(chosen, data, 0)
+        read_data = Signal(32)
+        m.d.sync += read_data.eq(answer)
+        m.d.comb += self.host.read_data.eq(read_data)
         return m
