@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.estimate import (
+    Row,
+    RowError,
+    built_row,
+    deviations,
+    fit,
+    not_negative,
+    read_rows,
+    table,
+)
+from siligrad.isa import Geometry
+from siligrad_hdl.boards import BOARDS, find_board
+from siligrad_hdl.estimate import DATA, device_series, interpolated, parts
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return read_rows()
+
+
+def test_estimates_of_what_was_built_are_within_a_tenth_and_blocks_exact(rows: list[Row]) -> None:
+    assert sum(row.built for row in rows) >= 10
+    assert deviations(rows) == []
+
+
+@pytest.mark.parametrize("what", ["lut", "ff", "dsp", "bram", "clock_mhz"])
+def test_a_build_that_was_other_than_estimated_is_noticed(rows: list[Row], what: str) -> None:
+    built = next(row for row in rows if row.built and row.dsp)
+    wrong = replace(built, **{what: getattr(built, what) * 1.25 + 1})
+    (found,) = deviations([wrong])
+    assert f"{what} is {getattr(wrong, what)}, estimated " in found
+
+
+def test_every_family_was_built(rows: list[Row]) -> None:
+    families = {board.technology.name for board in BOARDS.values()}
+    assert {find_board(row.board).technology.name for row in rows if row.built} == families
+
+
+def test_what_was_fitted_is_what_the_rows_give(rows: list[Row]) -> None:
+    assert fit(rows) == json.loads(DATA.read_text(encoding="utf-8"))["fitted"]
+
+
+def test_the_documentation_shows_estimates_beside_what_was_measured(rows: list[Row]) -> None:
+    text = (ROOT / "docs" / "boards.md").read_text(encoding="utf-8")
+    assert "\n".join(table(rows)) in text
+
+
+def test_coefficients_that_are_known_are_found() -> None:
+    # Sizes made of coefficients of ours: an exact fit finds each of them again.
+    board = find_board("ulx3s-85f")
+    made = {"fixed": 900.0, "words": 11.5, "rotators": 2.25, "cells": 31.0, "sums": 3.5}
+    geometries = [
+        Geometry(array=n, operand_bits=o, word_bits=w, sum_bits=s)
+        for n, o, w, s in product((2, 3, 4, 8), (8, 12), (12, 16), (32, 40))
+    ]
+    rows = []
+    for geometry in geometries:
+        counted = parts(geometry, board.technology)
+        size = round(sum(made.get(name, 0) * count for name, count in counted.items()))
+        rows.append(Row(board.name, geometry, size, 2 * size, 0, 0))
+    fitted = fit(rows)
+    for what, factor in (("lut", 1), ("ff", 2)):
+        found = fitted[what]["ECP5"]
+        for geometry in geometries:
+            counted = parts(geometry, board.technology)
+            size = sum(found.get(name, 0) * count for name, count in counted.items())
+            right = factor * sum(made.get(name, 0) * count for name, count in counted.items())
+            assert size == pytest.approx(right, rel=1e-3)
+    assert fitted["clock_mhz"] == {}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_least_squares_without_negative_coefficients(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((12, 6)), rng.standard_normal(12)
+    x = not_negative(a, b)
+    # The conditions of Karush, Kuhn and Tucker, which hold at the least square and nowhere else.
+    slope = a.T @ (b - a @ x)
+    assert (x >= 0).all()
+    assert (slope <= 1e-6).all()
+    assert np.abs(slope[x > 0]).max(initial=0) < 1e-6
+    assert (x == 0).any()
+
+
+def test_clocks_between_those_that_were_reached() -> None:
+    clocks = {2: 120.0, 8: 60.0}
+    assert interpolated(clocks, 2) == 120
+    assert interpolated(clocks, 8) == 60
+    assert interpolated(clocks, 4) == pytest.approx(80)  # half the way: periods are 1, 1.5 and 2
+    assert interpolated(clocks, 12) == 60
+    assert interpolated({4: 90.0}, 2) == 90
+    assert math.isclose(interpolated(clocks, 3), 1 / (1 / 120 + math.log2(1.5) / 2 / 120))
+
+
+def test_devices_are_as_fast_as_their_series_and_grade() -> None:
+    assert device_series(find_board("ulx3s-85f")) == device_series(find_board("ulx3s-12f"))
+    assert device_series(find_board("ulx3s-85f")) != device_series(find_board("versa-ecp5"))
+    assert device_series(find_board("hx8k")) != device_series(find_board("icebreaker"))
+
+
+def test_a_build_is_read_with_its_geometry(tmp_path: Path) -> None:
+    board = find_board("icebreaker")
+    blocks = board.blocks_of(board.geometry)
+    report = {
+        "board": "icebreaker",
+        "array": 2,
+        "operand_bits": 8,
+        "lut": 5000,
+        "ff": 2700,
+        "dsp": 4,
+        "bram": blocks,
+        "clock_target_mhz": 24.0,
+        "clock_mhz": 31.5,
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    row = built_row(tmp_path, None)
+    assert row == Row("icebreaker", board.sized(2, 8), 5000, 2700, 4, blocks, 24, 31.5)
+    (tmp_path / "report.json").write_text(json.dumps(report | {"bram": 30}), encoding="utf-8")
+    with pytest.raises(RowError, match="it was built for a program, give it with --program"):
+        built_row(tmp_path, None)
