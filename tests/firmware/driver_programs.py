@@ -52,6 +52,8 @@ def small_program(
     x = rng.random((*batches, 5))
     y = np.where(rng.integers(0, 2, (*batches, 3)), 1.0, -1.0)
     target = sg.Target(array=array, x_depth=64, w_depth=64, e_depth=64, program_depth=64)
+    if array == 8:  # the accelerator of the demo program, to build only one
+        target = sg.Target(array=8, x_depth=256, w_depth=512, e_depth=256, program_depth=64)
     program = sg.compile(step, params, x[0], y[0], donate=0, target=target, steps=steps)
     return program, (x, y) if steps > 1 else (x[0], y[0])
 
