@@ -22,9 +22,7 @@ from tests.firmware.c_driver import (
     Driver,
     DriverError,
     build_library,
-    c_compiler,
     load_library,
-    sources,
 )
 from tests.firmware.driver_programs import expected, pieces, small_program
 from tests.firmware.linked_port import BadLine, BoardThread, LinkedPort
@@ -242,19 +240,15 @@ def test_each_error_of_the_link_is_reported(library: ctypes.CDLL, name: str) -> 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("example") / "board"
-    command: list[Any] = [
-        c_compiler(),
-        "-std=c99",
-        "-O2",
-        "-Wall",
-        "-Wextra",
-        "-Wpedantic",
-        "-Werror",
-    ]
-    command += ["-I", FIRMWARE / "include", "-o", program, FIRMWARE / "examples" / "board.c"]
-    subprocess.run([str(word) for word in (*command, *sources(), "-lm")], check=True)
-    return program
+    """Compile the example as docs/firmware.md says, with more warnings."""
+    folder = tmp_path_factory.mktemp("example")
+    text = (FIRMWARE.parent / "docs" / "firmware.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^```sh\n(cc .*)\n```$", text, re.M)
+    assert "-o board " in command
+    (folder / "firmware").symlink_to(FIRMWARE)
+    options = "-Wall -Wextra -Wpedantic -Werror"
+    subprocess.run(["sh", "-c", f"{command} {options}"], cwd=folder, check=True)
+    return folder / "board"
 
 
 def trained(program: sg.Program, data: tuple[Any, ...], runs: int, seed: int) -> Device:
