@@ -48,12 +48,22 @@ class ReferencePort:
         Reads of the status during which a run is busy. What it computes is there at its end.
     extra_cycles
         Cycles that a run is late, as a wrong machine might be.
+    locked
+        Whether program, W, and the registers that say what is run are kept from the host.
     """
 
-    def __init__(self, geometry: Geometry, *, busy_reads: int = 2, extra_cycles: int = 0) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        busy_reads: int = 2,
+        extra_cycles: int = 0,
+        locked: bool = False,
+    ) -> None:
         self.geometry = geometry
         self.busy_reads = busy_reads
         self.extra_cycles = extra_cycles
+        self.locked = locked
         self.accesses: list[tuple[str, int]] = []
         n = geometry.array
         self.words = {memory: np.zeros((geometry.depth(memory), n), np.int32) for memory in Memory}
@@ -79,7 +89,7 @@ class ReferencePort:
         region, at = address >> REGION_BITS, address & (1 << REGION_BITS) - 1
         if region == Region.REGISTERS:
             return self._read_register(at)
-        if self._refuses():
+        if self._refuses(region):
             return 0
         if region == Region.PROGRAM:
             return self.program[at] if at < len(self.program) else 0
@@ -95,7 +105,7 @@ class ReferencePort:
         if region == Region.REGISTERS and at == Register.STATUS:
             self.status &= ~Status.REFUSED
             return
-        if self._refuses():
+        if self._refuses(region):
             return
         if region == Region.REGISTERS:
             self._write_register(at, value)
@@ -106,10 +116,11 @@ class ReferencePort:
             sign = 1 << self.geometry.word_bits - 1
             self.words[place[0]][place[1:]] = (low ^ sign) - sign
 
-    def _refuses(self) -> bool:
-        if self._busy:
+    def _refuses(self, region: int) -> bool:
+        refused = self._busy > 0 or (self.locked and region in {Region.PROGRAM, Region.W})
+        if refused:
             self.status |= Status.REFUSED
-        return self._busy > 0
+        return refused
 
     def _place(self, region: int, at: int) -> tuple[Memory, int, int] | None:
         """Return the memory, address and bank of a word, if there is one."""
@@ -139,7 +150,11 @@ class ReferencePort:
             self.lfsr[at - Register.LFSR] = value
         elif at in set(_WRITABLE):
             register = Register(at)
-            self.registers[register] = value & (1 << _WRITABLE[register]) - 1
+            kept = value & (1 << _WRITABLE[register]) - 1
+            if self.locked and register < Register.LIMIT and kept != self.registers[register]:
+                self.status |= Status.REFUSED
+            else:
+                self.registers[register] = kept
 
     def _run(self) -> None:
         registers = self.registers

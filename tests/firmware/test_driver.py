@@ -14,6 +14,7 @@ import siligrad as sg
 import siligrad.numpy as np_
 from siligrad.isa import Memory, encode_program
 from siligrad.lfsr import seed_lanes
+from siligrad.registers import Register
 from siligrad.tensor import Role
 from siligrad_sim.reference import ReferenceDevice
 from siligrad_sim.verilator import VerilatorDevice
@@ -22,6 +23,7 @@ from tests.firmware.c_driver import (
     WRITE32,
     Bus,
     Driver,
+    DriverError,
     build_library,
     load_library,
     python_bus,
@@ -283,6 +285,31 @@ def test_training_goes_on_where_it_was_stopped(bed: Any) -> None:
         words = want.words[tensor.memory][tensor.base : tensor.base + tensor.words(n)]
         np.testing.assert_array_equal(got, tensor.unpack(words, n), err_msg=tensor.name)
     assert second.driver.read_lfsr() == want.lfsr
+
+
+def test_a_locked_accelerator_runs_what_is_baked_and_shows_none_of_it(library: ctypes.CDLL) -> None:
+    program, data = small_program()
+    want = expected(program, data, runs=1)
+    baked = Bed("reference", library, program)
+    baked.driver.load([program.to_bytes()])
+    port = ReferencePort(program.geometry, locked=True)
+    port.program, port.words = list(baked.port.program), baked.port.dump()
+    port.registers[Register.STEPS] = 1
+    driver = Driver(library, python_bus(port.read, port.write))
+    with pytest.raises(DriverError, match="a locked one keeps program and weights"):
+        driver.load([program.to_bytes()])
+    driver.load([program.to_bytes()], attach=True)
+    driver.call("siligrad_seed", 0)
+    for name, codes in want.codes.items():
+        driver.write(name, codes[0])
+    driver.run()
+    for memory, words in want.words.items():
+        np.testing.assert_array_equal(port.words[memory], words)
+    for name, arguments in (("siligrad_slow", [1]), ("siligrad_slow", [0])):
+        with pytest.raises(DriverError, match="a locked one"):
+            driver.call(name, *arguments)
+    with pytest.raises(DriverError, match="a locked one"):
+        driver.read("params[0][0]")
 
 
 def test_every_program_of_the_compiler_is_loaded(bed: Any) -> None:
