@@ -4,8 +4,8 @@
  *     ./board /dev/ttyUSB0 step.sgp                                  # what is in the image
  *     ./board /dev/ttyUSB0 step.sgp --write x=x.txt --write y=y.txt --runs 100 --read 'params[0][0]=weights.txt'
  *
- * A text file has numbers with white space or commas between them: a tensor's rows one after the other, for a tensor that
- * moves those of each step. "-" is the standard input or output. `./board --help` has the rest. */
+ * A text file has numbers with white space or commas between them: a tensor's rows one after the other, for a tensor
+ * that moves those of each step. "-" is the standard input or output. `./board --help` has the rest. */
 
 #define _DEFAULT_SOURCE
 

@@ -1,8 +1,8 @@
 /* fuzz_image.c - images from strangers: the loader, and what a program does with what was loaded, for libFuzzer.
  *
- * The input is a byte of choices, a byte for the sizes of pieces, and an image; its CRC is mended unless the choices say
- * otherwise, since no fuzzer guesses one. The accelerator here is a 3 x 3 one that computes nothing: it ends the process
- * when the driver touches a word that it does not have, or more words than any image needs. */
+ * The input is a byte of choices, a byte for the sizes of pieces, and an image; its CRC is mended unless the choices
+ * say otherwise, since no fuzzer guesses one. The accelerator here is a 3 x 3 one that computes nothing: it ends the
+ * process when the driver touches a word that it does not have, or more words than any image needs. */
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* fuzz_link.c - replies from strangers: the host's end of the serial link, for libFuzzer.
  *
- * The input is what arrives on the line. A byte of 255 stands for a moment in which nothing comes; a byte of 254, for a whole
- * reply to the request that is waited for, of as many words as the byte behind it says, with the status behind that one. */
+ * The input is what arrives on the line. A byte of 255 stands for a moment in which nothing comes; a byte of 254, for a
+ * whole reply to the request that is waited for, of as many words as the byte behind it says, with the status behind
+ * that one. */
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -57,7 +58,7 @@ static void make_reply(struct wire *wire)
     for (at = 0; at < 4; at++) {
         body[count++] = (uint8_t)(~crc >> 8 * at);
     }
-    /* There is a zero at least every seven bytes of words, so no block is full; a code for each zero, and one in front. */
+    /* There is a zero at least every seven bytes of words, so no block is full. */
     wire->reply_at = 0;
     wire->reply_end = 1;
     bit = 0; /* where the code of this block is */

@@ -233,8 +233,8 @@ int siligrad_load_end(struct siligrad_loader *loader);
 /* Return the index of the first tensor called `name`; SILIGRAD_ENAME. */
 int siligrad_find_tensor(const struct siligrad *device, const char *name);
 
-/* Write a tensor: the code of row r and column c is codes[r * row_stride + c * column_stride], so a transposed array, or
- * a part of a larger one, is a matter of the strides. `step` chooses one of a tensor that moves; it is 0 for others.
+/* Write a tensor: the code of row r and column c is codes[r * row_stride + c * column_stride], so a transposed array,
+ * or a part of a larger one, is a matter of the strides. `step` chooses one of a tensor that moves; it is 0 for others.
  * All codes are checked before any is written: magnitudes up to the tensor's limit; of a tensor of signs, only those of
  * +1 and -1 (1 << fraction). SILIGRAD_EINDEX, SILIGRAD_ECODE, SILIGRAD_EBUSY, SILIGRAD_EREFUSED. */
 int siligrad_write_tensor(struct siligrad *device, uint32_t tensor, uint32_t step, const int16_t *codes,
@@ -279,8 +279,8 @@ int siligrad_read_lfsr(struct siligrad *device, uint32_t *states);
 int siligrad_write_lfsr(struct siligrad *device, const uint32_t *states);
 
 /* Halve the learning rate of the loaded program `halvings` times, or double it -halvings times, from now on and
- * relative to what it is: `program.slowed` in Python. Memories and shift registers are left as they are. SILIGRAD_ESHIFT if
- * it would leave the shifts that exist, or the program updates nothing; then nothing is changed. */
+ * relative to what it is: `program.slowed` in Python. Memories and shift registers are left as they are.
+ * SILIGRAD_ESHIFT if it would leave the shifts that exist, or the program updates nothing; then nothing is changed. */
 int siligrad_slow(struct siligrad *device, int halvings);
 
 /* Return a sentence that says what a code means and what to do about it; never NULL. */

@@ -1,7 +1,7 @@
-/* siligrad_link.h - a siligrad accelerator at the other end of a serial line (docs/spec/link.md), as a bus for siligrad.h.
+/* siligrad_link.h - a siligrad accelerator at the other end of a serial line (docs/spec/link.md), as a bus.
  *
- * Every request is carried out exactly once, or reported as not known to be done, however often the line damages, loses,
- * repeats or delays what is sent. C99, freestanding, no allocation, no globals; every wait is bounded.
+ * Every request is carried out exactly once, or reported as not known to be done, however often the line damages,
+ * loses, repeats or delays what is sent. C99, freestanding, no allocation, no globals; every wait is bounded.
  *
  *     struct siligrad_line line = {&port, send, receive};
  *     struct siligrad_link link;
@@ -64,9 +64,9 @@ int siligrad_link_open(struct siligrad_link *link, const struct siligrad_line *l
  * Every function of siligrad.h ends with that, so an error is reported by the call that it belongs to. */
 void siligrad_link_bus(struct siligrad_link *link, struct siligrad_bus *bus);
 
-/* Read or write `count` words, 1 to SILIGRAD_LINK_WORDS, from word address `address` of docs/spec/host.md on: a quarter of a
- * bus' offset. SILIGRAD_EIO, SILIGRAD_ENOANSWER, SILIGRAD_ESESSION, SILIGRAD_ENUMBER, SILIGRAD_EPROTOCOL. After an error the
- * link must be opened again. */
+/* Read or write `count` words, 1 to SILIGRAD_LINK_WORDS, from word address `address` of docs/spec/host.md on: a quarter
+ * of a bus' offset. SILIGRAD_EIO, SILIGRAD_ENOANSWER, SILIGRAD_ESESSION, SILIGRAD_ENUMBER, SILIGRAD_EPROTOCOL. After an
+ * error the link must be opened again. */
 int siligrad_link_read(struct siligrad_link *link, uint32_t address, uint32_t *words, uint32_t count);
 int siligrad_link_write(struct siligrad_link *link, uint32_t address, const uint32_t *words, uint32_t count);
 

@@ -175,7 +175,7 @@ static int visit(struct siligrad *device, const struct siligrad_tensor *tensor, 
     for (row_0 = 0; row_0 < tensor->rows; row_0 += n) {
         for (column_0 = 0; column_0 < tensor->columns; column_0 += n) {
             for (row = row_0; row - row_0 < n; row++) {
-                /* Bank b holds column (b - r) mod n of row r of a tile: column n - r comes first, and 0 is in bank r. */
+                /* Bank b has column (b - r) mod n of row r of a tile: column n - r comes first, and 0 is in bank r. */
                 uint32_t column = column_0 + n - (row - row_0);
                 ptrdiff_t at = (ptrdiff_t)row * row_stride + (ptrdiff_t)column * column_stride;
 

@@ -111,7 +111,7 @@ static int receive_reply(struct siligrad_link *link, uint32_t *patience)
     return 0;
 }
 
-/* Send a request until it is answered; its words, if it has some, are in place. Those of the reply are left in `frame`. */
+/* Send a request until it is answered; its words, if it has some, are in place. Those of the reply stay in `frame`. */
 static int ask(struct siligrad_link *link, uint32_t operation, uint32_t address, uint32_t count)
 {
     uint8_t *request = link->request;

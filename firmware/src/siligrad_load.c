@@ -183,7 +183,8 @@ static int take_tensor(struct siligrad_loader *loader)
     tensor->memory = (uint8_t)(kind >> 8);
     tensor->flags = (uint8_t)(kind >> 16);
     tensor->loaded = data != SILIGRAD_IMAGE_NO_DATA;
-    if (tensor->role > SILIGRAD_OUTPUT || tensor->memory > SILIGRAD_E || kind >> 16 > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) ||
+    if (tensor->role > SILIGRAD_OUTPUT || tensor->memory > SILIGRAD_E ||
+        kind >> 16 > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) ||
         tensor->name >= loader->name_bytes || (uint32_t)tensor->limit >> ((device->bits >> 24) - 1) != 0) {
         return SILIGRAD_EIMAGE;
     }

@@ -1,5 +1,5 @@
-/* simulation_bus.c - a bus of the driver to an accelerator in a library of siligrad_sim/harness/simulation.h, and the sizes
- * of the driver's objects, for tests through ctypes. */
+/* simulation_bus.c - a bus of the driver to an accelerator in a library of siligrad_sim/harness/simulation.h, and the
+ * sizes of the driver's objects, for tests through ctypes. */
 
 #include "siligrad.h"
 #include "siligrad_link.h"

@@ -357,7 +357,7 @@ def a_second_start(bed: Bed) -> None:
     driver.call("siligrad_start")
 
 
-@case("SILIGRAD_EREFUSED", "let nobody else use it")
+@case("SILIGRAD_EREFUSED", "let nobody use it")
 def somebody_else_starts_a_run(bed: Bed) -> None:
     driver = bed.load()
     bed.others_start = True
