@@ -14,8 +14,6 @@ from benchmarks.fuzz_c import image_seeds, link_seeds
 from siligrad_host.header import constants_header, main
 from tests.firmware.c_driver import FIRMWARE, c_compiler, sources
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 INCLUDE = FIRMWARE / "include"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 LANGUAGES = {"c": ("-x", "c", "-std=c99"), "c++": ("-x", "c++", "-std=c++17")}

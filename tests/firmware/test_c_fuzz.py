@@ -9,8 +9,6 @@ import pytest
 
 from benchmarks.fuzz_c import FIRMWARE, TARGETS, FuzzError, build, fuzz, main
 
-pytestmark = pytest.mark.xdist_group("driver")
-
 # What a driver must not lack: the target, the file, the bound, and what is there without it.
 BOUNDS = {
     "room for tensors": (
