@@ -34,7 +34,7 @@ from siligrad.image import ImageError
 from siligrad.program import Program
 from siligrad_cli.archive import read_arrays
 from siligrad_cli.main import main
-from siligrad_cli.run import State
+from siligrad_cli.run_state import State
 from siligrad_host import Link, LinkError, cobs
 from siligrad_sim.reference import ReferenceDevice
 
