@@ -124,7 +124,6 @@ def test_every_board_has_an_estimate_of_what_it_usually_gets(
     assert 1000 < record["lut"] < board.luts
     assert record["ff"] > 1000
     assert record["bram"] <= board.blocks
-    assert record["clock_mhz"] is not None
 
 
 def test_an_estimate_takes_less_than_a_second(tmp_path: Path) -> None:
