@@ -294,23 +294,21 @@ class Sequencer(wiring.Component):
         feeds = delayed(
             m,
             Cat(stream.issued, term.ones, term.a_e, term.ones_shift, term.rows),
-            reading - 1,
+            reading - 2,
             name="feeds",
             reset=True,
         )
-        issued, feeds_ones, feeds_e, ones_shift, rows = (
-            feeds[0],
-            feeds[1],
-            feeds[2],
-            feeds[3:7],
-            feeds[7:],
-        )
+        rows = feeds[7:]
+        feeds = delayed(m, feeds[:7], 1, name="feeds_last", reset=True)
+        issued, feeds_ones, feeds_e, ones_shift = feeds[0], feeds[1], feeds[2], feeds[3:]
         one = Signal(self.operand_bits)
         m.d.sync += one.eq(Const(1, 1) << ones_shift)
         m.d.comb += self.operands.one.eq(one)
         for lane in range(n):
+            is_row = Signal(name=f"is_row_{lane}")
+            m.d.sync += is_row.eq(rows > lane)
             source = Signal(2, name=f"source_{lane}")
-            with m.If(~issued | (feeds_ones & (rows <= lane))):
+            with m.If(~issued | (feeds_ones & ~is_row)):
                 m.d.sync += source.eq(ASource.ZERO)
             with m.Elif(feeds_ones):
                 m.d.sync += source.eq(ASource.ONE)

@@ -244,13 +244,13 @@ class ClockGenerator(Elaboratable):
         m.submodules.stable = FFSynchronizer(locked & ~reset, stable, o_domain="start")
         cycles = int(_START_SECONDS * self.setting.mhz * 1e6)
         elapsed = Signal(range(cycles + 1))
-        ready = Signal()
-        m.d.start += ready.eq(elapsed == cycles)
+        resets = Signal(init=1)  # a register, since much hangs on it
+        m.d.start += resets.eq(elapsed != cycles)
         with m.If(~stable):
             m.d.start += elapsed.eq(0)
         with m.Elif(elapsed != cycles):
             m.d.start += elapsed.eq(elapsed + 1)
-        m.d.comb += ResetSignal("sync").eq(~ready)
+        m.d.comb += ResetSignal("sync").eq(resets)
         return m
 
     def _ice40(
