@@ -2,10 +2,8 @@
 
 #include <stddef.h>
 
-#define CALLED_BY_THE_COMPILER __attribute__((used))
-
-CALLED_BY_THE_COMPILER void *memset(void *target, int value, size_t count);
-CALLED_BY_THE_COMPILER void *memcpy(void *restrict target, const void *restrict source, size_t count);
+void *memset(void *target, int value, size_t count);
+void *memcpy(void *restrict target, const void *restrict source, size_t count);
 
 /* Or the loops below would be turned into calls of themselves. */
 #pragma GCC optimize("no-tree-loop-distribute-patterns")

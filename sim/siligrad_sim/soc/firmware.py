@@ -28,7 +28,6 @@ _PREFIX = "riscv64-unknown-elf-"
 _FLAGS = (
     "-mabi=ilp32",
     "-O2",
-    "-flto",  # of what the driver takes for each word, a third are calls
     "-std=c99",
     "-ffreestanding",
     "-nostdlib",
