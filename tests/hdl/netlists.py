@@ -113,7 +113,7 @@ class Family:
     ----------
     board
         One that has a device of the family.
-    script
+    command
         Yosys' command.
     bits
         Width of words and operands.
@@ -126,17 +126,23 @@ class Family:
     """
 
     board: str
-    script: str
+    command: str
     bits: int
     cells: Callable[[], str]
     blocks: tuple[str, ...]
     initial: str
 
+    @property
+    def script(self) -> str:
+        """What Yosys runs, with the options of a build."""
+        options = find_board(self.board).technology.synthesis
+        return " ".join([self.command, *options, "-top siligrad"])
+
 
 FAMILIES = {
     "ice40": Family(
         "icebreaker",
-        "synth_ice40 -top siligrad",
+        "synth_ice40",
         16,
         ice40_cells,
         ("SB_MAC16", "SB_RAM40_4K", "SB_LUT4", "SB_CARRY"),
@@ -144,7 +150,7 @@ FAMILIES = {
     ),
     "ecp5": Family(
         "ulx3s-25f",
-        "synth_ecp5 -top siligrad",
+        "synth_ecp5",
         8,
         _ecp5_cells,
         ("MULT18X18D", "DP16KD", "LUT4", "TRELLIS_FF"),
@@ -152,7 +158,7 @@ FAMILIES = {
     ),
     "gowin": Family(
         "tang-nano-9k",
-        "synth_gowin -top siligrad",
+        "synth_gowin",
         8,
         _gowin_cells,
         ("MULT18X18", "SDPX9B", "LUT4", "ALU", "DFFRE"),
