@@ -44,10 +44,12 @@ class Reason:
 _LONG = "a run of 2**19 cycles, or 2**32"
 _MANY = "2**20 saturated elements in an instruction"
 _NARROW = "operands are 8 bits wide: the largest one is 2**6"
+_AUX = "a row of the auxiliary operand is no word"
 _WORDS = "the host asks for words, not for rows or columns"
 
 REASONS = (
     Reason(r"memory\.bank|saturations(\.sums)?", r"(output|read)_enable", 0, 0, "always one"),
+    Reason(r"sequencer\.fetch\.running", r"output_enable", 0, 0, "always one"),
     Reason(r"memory\.bank|saturations\.sums|sequencer\..*", r"read_port__en", 0, 0, "always one"),
     Reason(r"array", r"accept_0", 0, 0, "always one"),
     Reason(r"epilogue", r"sum|sums__\d", 0, 7, "zeros, below the sum of narrow operands"),
@@ -57,12 +59,13 @@ REASONS = (
     Reason(r"watchdog\.counter", r"low", 19, 31, _LONG),
     Reason(r"watchdog\.counter", r"high|carry", 0, 31, _LONG),
     Reason(r"siligrad|host", r"instruction_data|read_data", 20, 31, _MANY),
-    Reason(r"saturations", r"(read|write)_data|total", 20, 31, _MANY),
+    Reason(r"saturations", r"(read|write)_data|total|rows|before|added", 20, 31, _MANY),
     Reason(r"saturations\.sums", r"output|(read|write)(_port_)?_data", 20, 31, _MANY),
     Reason(r"siligrad|host", r"(host__)?address", 10, 19, "the memories end before"),
     Reason(r"host", r"request(\.column|\.word)?", 0, 11, _WORDS),
     Reason(r"siligrad|sequencer", r"host_request(\.column|\.word)?", 0, 11, _WORDS),
     Reason(r"host", r"status", 4, 31, "zeros: there is no such status"),
+    Reason(r"host", r"constants", 8, 31, "no constant that is told has it"),
     Reason(r"host", r"started", 0, 0, "only a reset clears it"),
     Reason(r"sequencer(\.\w+)?", r"header\.rows_last", 2, 4, "N is 3"),
     Reason(r"sequencer(\.\w+)?", r"header", 28, 30, "rows_last, and N is 3"),
@@ -72,6 +75,8 @@ REASONS = (
     Reason(r"sequencer(\.\w+)?", r"header", 6, 11, "p_tiles, and no memory has 64"),
     Reason(r"sequencer(\.\w+)?", r"(segment|term)\.ones_shift", 3, 3, _NARROW),
     Reason(r"sequencer(\.\w+)?", r"term", 35, 35, _NARROW),
+    Reason(r"sequencer", r"aux_row", 11, 11, _AUX),
+    Reason(r"sequencer", r"aux_row\.word", 0, 0, _AUX),
     Reason(r"sequencer", r"feeds_(\d|last_1)", 6, 6, _NARROW),
     Reason(r"sequencer", r"one", 7, 7, _NARROW),
     Reason(r"siligrad|sequencer|operands", r"(operands|control)\.one", 7, 7, _NARROW),
