@@ -250,7 +250,14 @@ class ClockGenerator(Elaboratable):
             m.d.start += elapsed.eq(0)
         with m.Elif(elapsed != cycles):
             m.d.start += elapsed.eq(elapsed + 1)
-        m.d.comb += ResetSignal("sync").eq(resets)
+        if self.setting.source is ClockSource.ECP5:
+            # By a global line, else it is the slowest path of a large array. Registers may learn
+            # of its end a cycle apart: they stay as they are until a frame has come.
+            m.submodules.spread = Instance(
+                "DCCA", i_CLKI=resets, i_CE=Const(1), o_CLKO=ResetSignal("sync")
+            )
+        else:
+            m.d.comb += ResetSignal("sync").eq(resets)
         return m
 
     def _ice40(
