@@ -287,12 +287,25 @@ def table(rows: Sequence[Row]) -> list[str]:
             continue
         board = find_board(row.board)
         guess = estimate(board, row.geometry)
-        cells = [board.title, f"{row.geometry.array} x {row.geometry.array}"]
+        cells = [f"`{board.name}`", f"{row.geometry.array} x {row.geometry.array}"]
         cells[1] += f", {row.geometry.operand_bits} bits"
         cells += [f"{getattr(row, what):,} ({getattr(guess, what):,})" for what in _SIZES]
         cells.append(f"{row.clock_mhz:.1f} ({guess.clock_mhz or 0:.1f}) MHz")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _put(lines: Sequence[str], path: Path) -> None:
+    """Put a table in the place of the one in a file that begins with the same line."""
+    text = path.read_text(encoding="utf-8").splitlines()
+    if lines[0] not in text:
+        raise RowError(f"{path} has no table that begins with {lines[0]!r}")
+    begin = text.index(lines[0])
+    end = begin
+    while end < len(text) and text[end].startswith("|"):
+        end += 1
+    with replacing(path) as beside:
+        beside.write_text("\n".join([*text[:begin], *lines, *text[end:], ""]), encoding="utf-8")
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -330,7 +343,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     adding.add_argument("--program", type=Path, help="image that they were built for")
     commands.add_parser("forget", help="forget the builds, before those of changed hardware")
     commands.add_parser("fit", help="fit anew")
-    commands.add_parser("table", help="print estimates beside what was measured")
+    showing = commands.add_parser("table", help="print estimates beside what was measured")
+    showing.add_argument("--into", type=Path, help="replace the table in this file")
     options = parser.parse_args(argv)
     try:
         if options.command == "measure":
@@ -341,6 +355,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _write([row for row in read_rows() if not row.built])
         elif options.command == "fit":
             _write(read_rows())
+        elif options.into is not None:
+            _put(table(read_rows()), options.into)
         else:
             print("\n".join(table(read_rows())))
     except SiligradError as error:

@@ -15,6 +15,7 @@ from benchmarks.estimate import (
     built_row,
     deviations,
     fit,
+    main,
     not_negative,
     read_rows,
     table,
@@ -140,3 +141,17 @@ def test_a_build_is_read_with_its_geometry(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(json.dumps(report | {"bram": 30}), encoding="utf-8")
     with pytest.raises(RowError, match="it was built for a program, give it with --program"):
         built_row(tmp_path, None)
+
+
+def test_a_table_takes_the_place_of_the_one_before(
+    rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    head = table(rows)[0]
+    page.write_text(f"before\n\n{head}\n|---|\n| old |\n\nafter\n", encoding="utf-8")
+    assert main(["table", "--into", str(page)]) == 0
+    expected = ["before", "", *table(rows), "", "after"]
+    assert page.read_text(encoding="utf-8").splitlines() == expected
+    page.write_text("no table\n", encoding="utf-8")
+    assert main(["table", "--into", str(page)]) == 1
+    assert "has no table that begins with" in capsys.readouterr().err
