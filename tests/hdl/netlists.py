@@ -73,7 +73,7 @@ def batch(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def small_program(bits: int = 16) -> sg.Program:
     """Return :func:`small_step` as a program for an array of 2 x 2 with tiny memories."""
-    target = replace(TARGET, operand_bits=bits, word_bits=bits, sum_bits=2 * bits + 4)
+    target = replace(TARGET, operand_bits=bits, word_bits=bits, sum_bits=2 * bits + 8)
     params = nn.perceptron(np.random.default_rng(0), [3, 2])
     return sg.compile(small_step, params, *batch(1), donate=0, target=target)
 
