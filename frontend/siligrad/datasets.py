@@ -216,7 +216,8 @@ def _read_csv(path: Path) -> NDArray[np.float64]:
 
 
 def _whole(column: NDArray[np.float64], name: str) -> NDArray[np.int64]:
-    labels = column.astype(np.int64)
+    # What is too large for a float to count with, or no number, is not cast.
+    labels = np.where(np.abs(column) < 2**53, column, -0.5).astype(np.int64)
     if not np.array_equal(labels, column):
         raise DataError(f"{name}: the last column must hold whole numbers, the classes")
     return labels

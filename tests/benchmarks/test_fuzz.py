@@ -17,6 +17,7 @@ from benchmarks.fuzz.gateware import Gateware
 from benchmarks.fuzz.link_model import LinkModel
 from benchmarks.fuzz.parsers import TARGETS, Target
 from siligrad import checkpoint
+from siligrad.datasets import load_csv
 from siligrad.errors import DataError
 from siligrad.npz import read_npz
 from siligrad_sim.verilator import VerilatorDevice
@@ -103,6 +104,14 @@ def test_the_command_counts_what_it_tried(capsys: pytest.CaptureFixture[str]) ->
 
 
 # Found by it, and named here
+
+
+@pytest.mark.parametrize("label", ["6.5e22", "nan", "-inf"])
+def test_classes_that_no_integer_holds_are_refused(label: str, tmp_path: Path) -> None:
+    path = tmp_path / "digits.csv"
+    path.write_text(f"1,2,0\n3,4,{label}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="must hold whole numbers"):
+        load_csv(path, path)
 
 
 def test_archives_are_bounded_before_they_are_unpacked(tmp_path: Path) -> None:
