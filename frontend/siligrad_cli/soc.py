@@ -31,6 +31,9 @@ RATE = 2.0**-4
 _LEVELS = 17
 """Numbers that a pixel can be, 0 to 16 sixteenths."""
 
+_BOARD_MHZ = 60.0
+"""Clock on a board unless another is asked for: what comes from the RAM goes far in a cycle."""
+
 _PROCESSORS = {"rv32i": False, "rv32im": True}
 """Whether the processor of that name has a multiplier."""
 
@@ -88,7 +91,9 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="build the bitstream of the chip for a board (see siligrad boards) instead",
     )
-    parser.add_argument("--clock", type=mhz, metavar="MHZ", help="clock of the chip on the board")
+    parser.add_argument(
+        "--clock", type=mhz, metavar="MHZ", help="clock of the chip on the board (default 60)"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="of a build (default build/NAME-soc)"
     )
@@ -198,7 +203,7 @@ def _build(options: argparse.Namespace) -> int:
     from siligrad_sim.soc.firmware import build_firmware  # noqa: PLC0415  optional
 
     board = find_board(options.board)
-    clock = board.clock(options.clock)
+    clock = board.clock(options.clock or min(board.clock_mhz, _BOARD_MHZ))
     lesson = _lesson(options, options.steps)
     multiplier = options.processor != "both" and _PROCESSORS[options.processor]
     ram_bytes = options.ram << 10
