@@ -295,9 +295,10 @@ class HostInterface(wiring.Component):
         constants = Signal(32, reset_less=True)
         shift_register = Signal(32, reset_less=True)
         shift_register_told = Signal()
-        lane = register[: (n - 1).bit_length()]
+        lane = Signal(range(n))
         lanes = range(Register.LFSR, Register.LFSR + n)
         m.d.sync += [
+            lane.eq(register),
             shift_register.eq(multiplexer(lane, self.lfsr_states)),
             shift_register_told.eq((register >= lanes.start) & (register < lanes.stop)),
         ]

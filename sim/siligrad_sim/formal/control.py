@@ -56,6 +56,7 @@ _REGISTERS: Mapping[Kind, Sequence[str]] = {
         "host.allowed",
         "host.answers_#",
         "host.constants",
+        "host.lane",
         "host.is_register",
         "host.*_told",
         "host.refused",
