@@ -27,7 +27,7 @@ from siligrad.files import replacing
 from siligrad.isa import Geometry
 from siligrad.program import Program
 from siligrad_hdl.boards import BOARDS, Board, find_board
-from siligrad_hdl.boards.routed import read_uses
+from siligrad_hdl.boards.routed import read_report, read_uses
 from siligrad_hdl.boards.tools import find_tool
 from siligrad_hdl.boards.top import BoardTop
 from siligrad_hdl.estimate import DATA, device_series, estimate, parts
@@ -44,6 +44,7 @@ __all__ = [
     "measure",
     "not_negative",
     "read_rows",
+    "routed_row",
     "table",
 ]
 
@@ -247,6 +248,22 @@ def built_row(folder: Path, program: Path | None) -> Row:
     return Row(board.name, geometry, **{what: report[what] for what in _SIZES}, **clocks)
 
 
+def routed_row(folder: Path, name: str, program: Path | None) -> Row:
+    """Return the row of a build that was routed and missed its clock, so that it has no report."""
+    board = find_board(name)
+    geometry = board.geometry if program is None else Program.load(program).geometry
+    work = folder / "work"
+    routed = read_report(work / "routed.json", work / "top.json")
+    clocks = json.loads((work / "routed.json").read_text(encoding="utf-8"))["fmax"].values()
+    return Row(
+        board.name,
+        geometry,
+        **{what: getattr(routed, what).used for what in _SIZES},
+        clock_target_mhz=round(max(clock["constraint"] for clock in clocks), 2),
+        clock_mhz=round(routed.mhz, 2),
+    )
+
+
 def _write(rows: Sequence[Row]) -> None:
     ordered = sorted(rows, key=_order)
     text = json.dumps({"rows": [asdict(row) for row in ordered], "fitted": fit(ordered)}, indent=1)
@@ -327,7 +344,10 @@ def _measure(options: argparse.Namespace) -> None:
 def _add(options: argparse.Namespace) -> None:
     rows = read_rows()
     for folder in options.folder:
-        rows.append(built_row(folder, options.program))
+        if (folder / "report.json").exists() or options.board is None:
+            rows.append(built_row(folder, options.program))
+        else:
+            rows.append(routed_row(folder, options.board, options.program))
     _write(rows)
 
 
@@ -341,6 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     adding = commands.add_parser("add", help="take builds")
     adding.add_argument("folder", type=Path, nargs="+", help="of siligrad build")
     adding.add_argument("--program", type=Path, help="image that they were built for")
+    adding.add_argument("--board", help="of builds that missed their clock, and have no report")
     commands.add_parser("forget", help="forget the builds, before those of changed hardware")
     commands.add_parser("fit", help="fit anew")
     showing = commands.add_parser("table", help="print estimates beside what was measured")
@@ -359,7 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _put(table(read_rows()), options.into)
         else:
             print("\n".join(table(read_rows())))
-    except SiligradError as error:
+    except (SiligradError, OSError) as error:
         print(f"benchmarks.estimate: {error}", file=sys.stderr)
         return 1
     return 0

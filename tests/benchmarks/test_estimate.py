@@ -18,6 +18,7 @@ from benchmarks.estimate import (
     main,
     not_negative,
     read_rows,
+    routed_row,
     table,
 )
 from siligrad.isa import Geometry
@@ -155,3 +156,20 @@ def test_a_table_takes_the_place_of_the_one_before(
     page.write_text("no table\n", encoding="utf-8")
     assert main(["table", "--into", str(page)]) == 1
     assert "has no table that begins with" in capsys.readouterr().err
+
+
+def test_a_build_that_missed_its_clock_is_read_without_a_report(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    used = {"TRELLIS_COMB": 9000, "TRELLIS_FF": 8000, "MULT18X18D": 16, "DP16KD": 77}
+    report = {
+        "utilization": {cell: {"used": count, "available": 10**5} for cell, count in used.items()},
+        "fmax": {"clk": {"achieved": 123.456, "constraint": 160.0}},
+        "critical_paths": [],
+    }
+    top = {"attributes": {"top": 1}, "cells": {}, "netnames": {}}
+    (work / "routed.json").write_text(json.dumps(report), encoding="utf-8")
+    (work / "top.json").write_text(json.dumps({"modules": {"top": top}}), encoding="utf-8")
+    geometry = find_board("ulx3s-85f").geometry
+    expected = Row("ulx3s-85f", geometry, 9000, 8000, 16, 77, 160, 123.46)
+    assert routed_row(tmp_path, "ulx3s-85f", None) == expected
