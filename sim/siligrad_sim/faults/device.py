@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from siligrad.device import DeviceError
 from siligrad.isa import Geometry
+from siligrad.registers import Register
 from siligrad_sim.cxxrtl import CxxrtlDevice, Harness, build_library
 from siligrad_sim.netlist import accelerator_rtlil
 
@@ -117,6 +118,8 @@ class FlippingDevice(CxxrtlDevice):
             self.flip(part, word, bit)
             limit -= min(cycle, limit)
         super().wait(limit)
+        # Meanwhile what the run has sent on its way arrives, as it does before any host looks.
+        self.read_register(Register.STATUS)
 
     def _visit(self) -> None:
         """Find what there is to flip; views of the simulation's own memory."""

@@ -102,7 +102,7 @@ CLASSES: Mapping[str, str] = {
     "queues": r"sequencer (aux|epilogue\S*|write) .*",
     "rest of sequencer": r"sequencer [^ ]+",
     "watchdog": r"watchdog .*",
-    "host registers": r"host .*",
+    "host registers": r"host .*|busy\$\d+|load",  # two of them lie outside it
     "addresses": r"(writer|memory_[xwe]) [^ ]+",
     "words on their way": r"(writer|memory_[xwe]) rotator .*|memory_[xwe] bank_\d+ read\S*",
     "array and epilogue": r"(array|epilogue\S*|operands\S*) .*",
@@ -140,6 +140,7 @@ class Experiment:
         for memory in Memory:
             self.device.write_words(memory, 0, words[memory])
         self.device.write_lfsr(seed_lanes(_SEED, array))
+        self.device.read_register(Register.STATUS)  # what was written last has arrived then
         self._ready = self.device.state()
         self._after = [self._run_on(), self._run_on()]
 
