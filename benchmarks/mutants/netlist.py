@@ -54,6 +54,7 @@ _COMPONENTS: Mapping[str, str] = {
     r"sequencer\.(aux|epilogue|write)": "queue",
     r"program": "program memory",
     r"(program\.word|memory_[xwe]\.bank|saturations\.sums)": "block memory",
+    r"sequencer\.fetch\.running": "block memory",
     r"memory_[xwe]": "memory",
     r"(writer|memory_[xwe])\.rotator": "rotator",
     r"array\.cell": "cell",

@@ -39,9 +39,9 @@ def candidates(design: Design) -> list[Mutant]:
     return design.candidates(3000, seed=5)
 
 
-def sums_never_reset(candidates: list[Mutant]) -> Mutant:
-    """The memory of saturations has no reset: what arrives there in its place is nobody's."""
-    return next(each for each in candidates if each.cell == "sums" and each.port == "rst")
+def product_never_reset(candidates: list[Mutant]) -> Mutant:
+    """A multiplier's registers have no reset: what arrives there in its place is nobody's."""
+    return next(each for each in candidates if each.cell == "multiplier" and each.port == "rst")
 
 
 def product_inverted(candidates: list[Mutant]) -> Mutant:
@@ -80,7 +80,8 @@ def test_a_mutant_knows_its_line(candidates: list[Mutant]) -> None:
     import siligrad_hdl
 
     text = Path(siligrad_hdl.__file__).with_name("multiplier.py").read_text(encoding="utf-8")
-    assert "output" in text.splitlines()[int(line) - 1]
+    registers = ("operand_a", "operand_b", "pipeline", "output")
+    assert text.splitlines()[int(line) - 1].strip().startswith(tuple(f"{r} = " for r in registers))
 
 
 @hardware
@@ -88,9 +89,9 @@ def test_a_mutant_knows_its_line(candidates: list[Mutant]) -> None:
 def test_what_nobody_sees_is_proved_equivalent_and_nothing_else(
     design: Design, candidates: list[Mutant]
 ) -> None:
-    assert proof_of(design, sums_never_reset(candidates), seconds=20) == "equal in every state"
+    assert proof_of(design, product_never_reset(candidates), seconds=20) == "equal in every state"
     assert proof_of(design, product_inverted(candidates), seconds=20) is None
-    assert proof_of(design, sums_never_reset(candidates), seconds=0) is None
+    assert proof_of(design, product_never_reset(candidates), seconds=0) is None
 
 
 @hardware
@@ -101,7 +102,7 @@ def test_the_command_lists_what_survived_and_goes_on_where_it_was(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chosen = [product_inverted(candidates), sums_never_reset(candidates)]
+    chosen = [product_inverted(candidates), product_never_reset(candidates)]
     monkeypatch.setattr(rtl, "GEOMETRY", GEOMETRY)
     monkeypatch.setattr(rtl, "sample", lambda of, count, seed: chosen)
     # Without proofs the second is one that nobody notices.
@@ -109,9 +110,9 @@ def test_the_command_lists_what_survived_and_goes_on_where_it_was(
     arguments += ["--output", str(tmp_path)]
     assert command.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "multiplier         1       1           0         0   100.0%" in lines
-    assert "saturations        1       0           0         1     0.0%" in lines
-    assert "all                2       1           0         1    50.0%" in lines
+    assert "multiplier        1       1           0         0   100.0%" in lines
+    assert "cell              1       0           0         1     0.0%" in lines
+    assert "all               2       1           0         1    50.0%" in lines
     assert lines[-2:] == ["1 survived:", f"  {chosen[1]}"]
 
     def build() -> None:

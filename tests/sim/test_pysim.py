@@ -175,7 +175,7 @@ GEOMETRY = Geometry(array=2, x_depth=16, w_depth=16, e_depth=16, program_depth=8
         ({}, "no siligrad .* its identification reads 0x00000000, not 0x53475244"),
         (
             {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: 3 << 16 | 7},
-            r"is of version 3\.7, this library needs 2\.1",
+            r"is of version 3\.7, this library needs 2\.2",
         ),
         (
             {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: VERSION},
@@ -187,7 +187,7 @@ GEOMETRY = Geometry(array=2, x_depth=16, w_depth=16, e_depth=16, program_depth=8
         ),
         (
             {Register.IDENTIFICATION: IDENTIFICATION, Register.VERSION: VERSION - 1},
-            r"is of version 2\.0, this library needs 2\.1",
+            r"is of version 2\.1, this library needs 2\.2",
         ),
     ],
 )
