@@ -51,7 +51,6 @@ class HostInterface(wiring.Component):
         Cycles from a request of this component to the last of the answers.
     locked : :class:`bool`
         The host is kept from the program and from W for good, as ``docs/security.md`` explains.
-
     baked : :class:`siligrad.baked.Baked`
         What the memories are configured with, if with anything.
 
