@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from siligrad_hdl.boards import Board
     from siligrad_hdl.flow import Built
 
-__all__ = ["add_parser", "asked_geometry", "built_table", "mhz"]
+__all__ = ["add_board", "add_parser", "asked_geometry", "built_table", "mhz"]
 
 
 def add_parser(commands: Any) -> None:
@@ -30,10 +30,7 @@ def add_parser(commands: Any) -> None:
         "before in the same folder is not done again. Prints a table and writes report.json; exits "
         "with 1 if the clock is missed.",
     )
-    parser.add_argument("--board", required=True, metavar="NAME", help="see siligrad boards")
-    parser.add_argument("--array", type=positive, metavar="N", help="size of the array, N x N")
-    parser.add_argument("--operand-bits", type=positive, metavar="B", help="width of an operand")
-    parser.add_argument("--clock", type=mhz, metavar="MHZ", help="clock of the accelerator")
+    add_board(parser)
     parser.add_argument(
         "--seed", type=natural, default=1, metavar="S", help="of place and route (default 1)"
     )
@@ -56,6 +53,14 @@ def add_parser(commands: Any) -> None:
         "-o", "--output", type=Path, metavar="DIR", help="folder (default build/NAME)"
     )
     parser.set_defaults(run=_command)
+
+
+def add_board(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses a board, and of its accelerator what is not as usual."""
+    parser.add_argument("--board", required=True, metavar="NAME", help="see siligrad boards")
+    parser.add_argument("--array", type=positive, metavar="N", help="size of the array, N x N")
+    parser.add_argument("--operand-bits", type=positive, metavar="B", help="width of an operand")
+    parser.add_argument("--clock", type=mhz, metavar="MHZ", help="clock of the accelerator")
 
 
 def mhz(text: str) -> float:

@@ -11,9 +11,9 @@ from typing import Any
 import siligrad as sg
 from siligrad.errors import DataError, SiligradError
 from siligrad.explain import explain
-from siligrad.isa import ARRAY_SIZES, Memory
+from siligrad.isa import Memory
 from siligrad_cli.network import load_network, telling_the_line
-from siligrad_cli.options import positive
+from siligrad_cli.options import add_function, add_target, positive
 
 __all__ = ["add_parser", "describe"]
 
@@ -31,7 +31,6 @@ PICTURES = (".svg", ".png")
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
-    default = sg.Target()
     parser = commands.add_parser(
         "compile",
         help="compile the function in a Python file to an image, and say where its cycles go",
@@ -44,34 +43,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="image to write, such as step.sgp"
     )
-    parser.add_argument(
-        "--function", default="step", metavar="NAME", help="what to compile (default step)"
-    )
-    parser.add_argument(
-        "--batch", type=positive, metavar="B", help="passed to arguments(batch=...) of the file"
-    )
-    parser.add_argument(
-        "--array",
-        type=int,
-        default=default.array,
-        choices=ARRAY_SIZES,
-        metavar="N",
-        help=f"size of the array, N x N: {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1} "
-        f"(default {default.array})",
-    )
-    for name, meaning in (
-        ("operand-bits", "of an operand"),
-        ("sum-bits", "of an accumulator"),
-        ("word-bits", "of what the memories hold"),
-    ):
-        value = getattr(default, name.replace("-", "_"))
-        parser.add_argument(
-            f"--{name}",
-            type=int,
-            default=value,
-            metavar="B",
-            help=f"width {meaning} (default {value})",
-        )
+    add_function(parser)
+    add_target(parser)
     for depth, meaning in DEPTHS.items():
         parser.add_argument(
             f"--{depth.replace('_', '-')}",

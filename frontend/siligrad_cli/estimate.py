@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from siligrad.errors import SiligradError
 from siligrad.program import Program
-from siligrad_cli.build import asked_geometry, mhz
+from siligrad_cli.build import add_board, asked_geometry
 from siligrad_cli.hardware import needing_hardware
-from siligrad_cli.options import positive
 
 if TYPE_CHECKING:
     from siligrad_hdl.boards import Board
@@ -32,10 +31,7 @@ def add_parser(commands: Any) -> None:
         "runs a program, from builds that were measured. Nothing is synthesised. Exits with 1 if "
         "the board is too small by what can be counted: multipliers and block RAMs.",
     )
-    parser.add_argument("--board", required=True, metavar="NAME", help="see siligrad boards")
-    parser.add_argument("--array", type=positive, metavar="N", help="size of the array, N x N")
-    parser.add_argument("--operand-bits", type=positive, metavar="B", help="width of an operand")
-    parser.add_argument("--clock", type=mhz, metavar="MHZ", help="clock of the accelerator")
+    add_board(parser)
     parser.add_argument(
         "--program",
         type=Path,

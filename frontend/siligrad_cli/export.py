@@ -17,8 +17,12 @@ from siligrad_cli.options import positive
 
 __all__ = ["ExportError", "add_parser"]
 
-_PORTS = {"host": "accelerator", "axi-lite": "axi_lite", "wishbone": "wishbone"}
-"""The ports, and the modules of :mod:`siligrad_hdl` that have ``to_verilog``."""
+_PORTS = {
+    "host": ("accelerator", "Accelerator"),
+    "axi-lite": ("axi_lite", "AxiLiteAccelerator"),
+    "wishbone": ("wishbone", "WishboneAccelerator"),
+}
+"""The ports, and who has them: a module of :mod:`siligrad_hdl`, and its component."""
 
 _WIDTHS = {"array": "N", "word_bits": "B", "operand_bits": "B", "sum_bits": "B"}
 _DEPTHS = {"x_depth": "D", "w_depth": "D", "e_depth": "D", "program_depth": "L"}
@@ -78,8 +82,13 @@ def _command(options: argparse.Namespace) -> int:
     geometry = Geometry(**{name: getattr(options, name) or getattr(usual, name) for name in names})
     baked = bake(program, geometry) if program is not None and options.bake else None
     with needing_hardware():
-        module = import_module(f"siligrad_hdl.{_PORTS[options.port]}")
-        text = module.to_verilog(geometry, name=options.name, baked=baked, locked=options.lock)
+        from siligrad_hdl.accelerator import to_verilog  # noqa: PLC0415  optional
+
+        module, name = _PORTS[options.port]
+        component = getattr(import_module(f"siligrad_hdl.{module}"), name)
+        text = to_verilog(
+            geometry, options.name, component=component, baked=baked, locked=options.lock
+        )
     try:
         with replacing(options.output) as beside:
             beside.write_text(text, encoding="utf-8")

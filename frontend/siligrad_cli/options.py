@@ -1,10 +1,13 @@
-"""Types of options that several commands have."""
+"""Options that several commands have, and types of options."""
 
 from __future__ import annotations
 
 import argparse
 
-__all__ = ["natural", "positive"]
+import siligrad as sg
+from siligrad.isa import ARRAY_SIZES
+
+__all__ = ["add_function", "add_target", "natural", "positive"]
 
 
 def natural(text: str) -> int:
@@ -15,6 +18,43 @@ def natural(text: str) -> int:
 def positive(text: str) -> int:
     """Return a whole number of at least 1."""
     return _at_least(1, text)
+
+
+def add_function(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses a function of the user's file, and the batch of its arguments."""
+    parser.add_argument(
+        "--function", default="step", metavar="NAME", help="what to compile (default step)"
+    )
+    parser.add_argument(
+        "--batch", type=positive, metavar="B", help="passed to arguments(batch=...) of the file"
+    )
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses a :class:`siligrad.Target`, but for its memories: the array and widths."""
+    default = sg.Target()
+    parser.add_argument(
+        "--array",
+        type=int,
+        default=default.array,
+        choices=ARRAY_SIZES,
+        metavar="N",
+        help=f"size of the array, N x N: {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1} "
+        f"(default {default.array})",
+    )
+    for name, meaning in (
+        ("operand-bits", "of an operand"),
+        ("sum-bits", "of an accumulator"),
+        ("word-bits", "of what the memories hold"),
+    ):
+        value = getattr(default, name.replace("-", "_"))
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=value,
+            metavar="B",
+            help=f"width {meaning} (default {value})",
+        )
 
 
 def _at_least(least: int, text: str) -> int:

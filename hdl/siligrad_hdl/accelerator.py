@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from amaranth.back import verilog
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
@@ -259,13 +261,15 @@ def to_verilog(
     geometry: Geometry,
     name: str = "siligrad",
     *,
+    component: Callable[..., wiring.Component] = Accelerator,
     locked: bool = False,
     baked: Baked | None = None,
 ) -> str:
     """Return the accelerator of `geometry` as Verilog, its top module called `name`.
 
-    Its ports are ``clk``, ``rst``, ``busy``, and ``host__strobe`` and the other members of
-    :class:`~siligrad_hdl.ports.HostPort`.
+    Its ports are ``clk``, ``rst``, and the members of `component`, which may be one that is made
+    like :class:`Accelerator` and has a bus. That itself has ``busy``, and ``host__strobe`` and the
+    other members of :class:`~siligrad_hdl.ports.HostPort`.
     """
-    accelerator = Accelerator(geometry, locked=locked, baked=baked)
-    return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))
+    made = component(geometry, locked=locked, baked=baked)
+    return str(verilog.convert(made, name=name, strip_internal_attrs=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from amaranth.back import verilog
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -12,10 +11,10 @@ from amaranth.lib.wiring import In, Out
 from siligrad.baked import Baked
 from siligrad.isa import Geometry
 from siligrad.registers import HOST_ADDRESS_BITS
-from siligrad_hdl.accelerator import Accelerator
+from siligrad_hdl.on_bus import AcceleratorOnBus
 from siligrad_hdl.ports import HostPort
 
-__all__ = ["AxiLiteAccelerator", "AxiLiteAdapter", "AxiLitePort", "Response", "to_verilog"]
+__all__ = ["AxiLiteAccelerator", "AxiLiteAdapter", "AxiLitePort", "Response"]
 
 
 class Response(IntEnum):
@@ -141,7 +140,7 @@ class AxiLiteAdapter(wiring.Component):
         return m
 
 
-class AxiLiteAccelerator(wiring.Component):
+class AxiLiteAccelerator(AcceleratorOnBus):
     """The accelerator on an AXI4-Lite bus.
 
     Parameters
@@ -162,32 +161,4 @@ class AxiLiteAccelerator(wiring.Component):
     def __init__(
         self, geometry: Geometry, *, locked: bool = False, baked: Baked | None = None
     ) -> None:
-        self.geometry = geometry
-        self._adapter = AxiLiteAdapter()
-        self._accelerator = Accelerator(geometry, locked=locked, baked=baked)
-        super().__init__({"axi": Out(AxiLitePort()), "busy": Out(1)})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.adapter = adapter = self._adapter
-        m.submodules.accelerator = accelerator = self._accelerator
-        wiring.connect(m, wiring.flipped(self.axi), adapter.axi)
-        wiring.connect(m, adapter.host, accelerator.host)
-        m.d.comb += self.busy.eq(accelerator.busy)
-        return m
-
-
-def to_verilog(
-    geometry: Geometry,
-    name: str = "siligrad",
-    *,
-    locked: bool = False,
-    baked: Baked | None = None,
-) -> str:
-    """Return the accelerator of `geometry` on AXI4-Lite as Verilog, its top module called `name`.
-
-    Its ports are ``clk``, ``rst``, ``busy``, and ``axi__awaddr`` and the other members of
-    :class:`AxiLitePort`.
-    """
-    accelerator = AxiLiteAccelerator(geometry, locked=locked, baked=baked)
-    return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))
+        super().__init__(AxiLiteAdapter(), "axi", geometry, locked=locked, baked=baked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from amaranth.back import verilog
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -10,10 +9,10 @@ from amaranth.lib.wiring import In, Out
 from siligrad.baked import Baked
 from siligrad.isa import Geometry
 from siligrad.registers import HOST_ADDRESS_BITS
-from siligrad_hdl.accelerator import Accelerator
+from siligrad_hdl.on_bus import AcceleratorOnBus
 from siligrad_hdl.ports import HostPort
 
-__all__ = ["WishboneAccelerator", "WishboneAdapter", "WishbonePort", "to_verilog"]
+__all__ = ["WishboneAccelerator", "WishboneAdapter", "WishbonePort"]
 
 
 class WishbonePort(wiring.Signature):
@@ -105,7 +104,7 @@ class WishboneAdapter(wiring.Component):
         return m
 
 
-class WishboneAccelerator(wiring.Component):
+class WishboneAccelerator(AcceleratorOnBus):
     """The accelerator on a Wishbone bus.
 
     Parameters
@@ -126,32 +125,4 @@ class WishboneAccelerator(wiring.Component):
     def __init__(
         self, geometry: Geometry, *, locked: bool = False, baked: Baked | None = None
     ) -> None:
-        self.geometry = geometry
-        self._adapter = WishboneAdapter()
-        self._accelerator = Accelerator(geometry, locked=locked, baked=baked)
-        super().__init__({"wishbone": Out(WishbonePort()), "busy": Out(1)})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.adapter = adapter = self._adapter
-        m.submodules.accelerator = accelerator = self._accelerator
-        wiring.connect(m, wiring.flipped(self.wishbone), adapter.wishbone)
-        wiring.connect(m, adapter.host, accelerator.host)
-        m.d.comb += self.busy.eq(accelerator.busy)
-        return m
-
-
-def to_verilog(
-    geometry: Geometry,
-    name: str = "siligrad",
-    *,
-    locked: bool = False,
-    baked: Baked | None = None,
-) -> str:
-    """Return the accelerator of `geometry` on Wishbone as Verilog, its top module called `name`.
-
-    Its ports are ``clk``, ``rst``, ``busy``, and ``wishbone__cyc`` and the other members of
-    :class:`WishbonePort`.
-    """
-    accelerator = WishboneAccelerator(geometry, locked=locked, baked=baked)
-    return str(verilog.convert(accelerator, name=name, strip_internal_attrs=True))
+        super().__init__(WishboneAdapter(), "wishbone", geometry, locked=locked, baked=baked)

@@ -16,7 +16,8 @@ from siligrad.isa import Geometry
 from siligrad_cli import flash
 from siligrad_cli.capacity import largest_hidden
 from siligrad_cli.main import main
-from siligrad_hdl.axi_lite import to_verilog
+from siligrad_hdl.accelerator import to_verilog
+from siligrad_hdl.axi_lite import AxiLiteAccelerator
 from siligrad_hdl.boards import BOARDS, BoardError, find_board
 
 
@@ -93,7 +94,8 @@ def test_what_is_exported_is_what_the_library_says(tmp_path: Path) -> None:
     file = tmp_path / "chip.v"
     sizes = ["--array", "2", "--operand-bits", "8", "--program-depth", "64"]
     assert main(["export", *sizes, "-o", str(file)]) == 0
-    assert file.read_text() == to_verilog(Geometry(array=2, operand_bits=8, program_depth=64))
+    geometry = Geometry(array=2, operand_bits=8, program_depth=64)
+    assert file.read_text() == to_verilog(geometry, component=AxiLiteAccelerator)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ import siligrad as sg
 from siligrad.device import DeviceUnavailable
 from siligrad.errors import SiligradError
 from siligrad.files import replacing
-from siligrad.isa import ARRAY_SIZES, Geometry
+from siligrad.isa import Geometry
 from siligrad.long_work import progress_bar, stopping
 from siligrad.program import Program
 from siligrad_cli.network import Network, load_network, telling_the_line
-from siligrad_cli.options import natural, positive
+from siligrad_cli.options import add_function, add_target, natural, positive
 from siligrad_cli.verify.findings import Findings, network_checks, run_checks
 from siligrad_cli.verify.page import render
 from siligrad_sim.campaign.campaign import finished_chunks, run_campaign, summarize
@@ -37,7 +37,6 @@ CHUNK = 25
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
-    default = sg.Target()
     parser = commands.add_parser(
         "verify",
         help="run your network, and random programs, beside the reference; compare every word",
@@ -67,34 +66,8 @@ def add_parser(commands: Any) -> None:
         help="half as many variations of your network, and random programs for the rest; "
         "without a file, random programs (default 20)",
     )
-    parser.add_argument(
-        "--function", default="step", metavar="NAME", help="what to compile (default step)"
-    )
-    parser.add_argument(
-        "--batch", type=positive, metavar="B", help="passed to arguments(batch=...) of the file"
-    )
-    parser.add_argument(
-        "--array",
-        type=int,
-        default=default.array,
-        choices=ARRAY_SIZES,
-        metavar="N",
-        help=f"size of the array, N x N: {ARRAY_SIZES.start} to {ARRAY_SIZES.stop - 1} "
-        f"(default {default.array})",
-    )
-    for name, meaning in (
-        ("operand-bits", "of an operand"),
-        ("sum-bits", "of an accumulator"),
-        ("word-bits", "of what the memories hold"),
-    ):
-        value = getattr(default, name.replace("-", "_"))
-        parser.add_argument(
-            f"--{name}",
-            type=int,
-            default=value,
-            metavar="B",
-            help=f"width {meaning} (default {value})",
-        )
+    add_function(parser)
+    add_target(parser)
     parser.add_argument("--seed", type=natural, default=0, help="of everything random (default 0)")
     parser.add_argument(
         "--output",
