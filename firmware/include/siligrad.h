@@ -150,55 +150,57 @@ struct siligrad_tensor {
     uint8_t loaded;   /* whether the image has its contents */
 };
 
+/* Places in siligrad.built. */
+enum siligrad_built {
+    SILIGRAD_WIDTHS = 0, /* a byte each from the lowest: N, and the bits of an operand, an accumulator and a word */
+    SILIGRAD_DEPTHS = 1, /* words in each bank of X, W and E: three places, in the order of enum siligrad_memory */
+    SILIGRAD_LINES = 4   /* lines of the program memory */
+};
+
 /* An accelerator and the program in it. Made by siligrad_open; read only for the caller. */
 struct siligrad {
     struct siligrad_bus bus;
     uint32_t array;    /* N: the array is N x N, a memory has N banks */
-    uint32_t bits;     /* widths, a byte each from the lowest: N again, an operand's, an accumulator's, a word's */
-    uint32_t depth[4]; /* words in each bank of X, W and E; lines of the program memory */
+    uint32_t built[5]; /* enum siligrad_built: what it was built with */
 
     /* The program; there is none while `tensor_count` is 0. */
     uint32_t tensor_count;
     struct siligrad_tensor *tensors; /* the caller's */
     const char *names;               /* the caller's, or NULL */
     uint32_t instructions;
-    uint32_t steps;     /* times that a run executes them */
-    uint32_t stride[3]; /* words by which tensors that move do so in X, W, E with each step */
-    uint64_t cycles;    /* of a run; exact */
+    uint32_t steps;  /* times that a run executes them */
+    uint64_t cycles; /* of a run; exact */
 
     /* The driver's own. */
-    uint32_t bank_bits; /* of a word's place in a memory, that choose its bank */
-    int32_t error;      /* the first of this call */
+    uint32_t run[6]; /* what the registers from STEPS on hold during a run: steps, strides in X, W and E, cycles */
+    uint32_t shift;  /* an address of a memory is 2^shift bytes, of which the banks ... */
+    uint32_t gap;    /* ... leave so many at the end */
+    int32_t error;   /* the first access of this call that failed */
 };
 
 /* An image on its way in, from siligrad_load_begin to siligrad_load_end; nothing in it is for the caller. */
 struct siligrad_loader {
+    uint32_t end[6]; /* of the sections, in bytes from the start of the image; none of the last one: 0 */
     struct siligrad *device;
+    struct siligrad_tensor *filling; /* behind the last tensor whose data came or are coming */
     char *names;
     uint32_t mode, tensor_room, name_room;
-    uint32_t position;        /* bytes that came */
-    uint32_t size;            /* bytes of the image, from the header on */
-    uint32_t crc;             /* of what came */
-    uint32_t crc_expected;    /* of the whole image, from the header on */
-    uint32_t word;            /* the last four bytes that came */
-    uint32_t section;         /* that is coming: 0 the header, 1 to 5 what follows it */
-    uint32_t left;            /* bytes of it that are to come, with those up to the next section */
-    uint32_t length[6];       /* of the sections, the same way */
-    uint32_t held;            /* of `entry`, that came */
-    uint32_t program_words;   /* that came */
-    uint32_t lines_left;      /* of an instruction */
-    uint32_t instructions;    /* that came */
-    uint32_t tensors;         /* that came */
-    uint32_t name_bytes;      /* in all */
-    uint32_t names_taken;     /* bytes of them that came */
-    uint32_t data_bytes;      /* of the tensors that came */
-    uint32_t data_taken;      /* bytes of them that came */
-    uint32_t filling;         /* tensors whose data came or are coming */
-    uint32_t codes_left;      /* of the last of them */
-    int32_t limit;            /* of their magnitudes */
-    uint32_t bank, offset;    /* of its next code */
-    int32_t error;            /* the first; returned by every call from then on */
-    uint32_t entry[24];       /* words of what has not come whole */
+    uint32_t position;     /* bytes that came */
+    uint32_t size;         /* bytes of the image, from the header on */
+    uint32_t crc;          /* of what came */
+    uint32_t crc_expected; /* of the whole image, from the header on */
+    uint32_t section;      /* that is coming: 0 the header, 1 to 5 what follows it */
+    uint32_t word;         /* the last four bytes that came */
+    uint32_t held;         /* bytes of `entry` that came */
+    uint32_t entry[24];    /* words of what has not come whole */
+    uint32_t words_left;   /* of an instruction */
+    uint32_t instructions; /* that came */
+    uint32_t tensors;      /* that came */
+    uint32_t name_bytes;   /* in all */
+    uint32_t data_end;     /* of the tensors that came, in bytes from the start of the image */
+    uint32_t offset, stop; /* of the next code, and behind the last one of its tensor */
+    uint32_t bank;         /* of the next code */
+    int32_t error;         /* the first; returned by every call from then on */
 };
 
 /* What a load does. */
@@ -213,8 +215,9 @@ enum siligrad_load_mode {
 int siligrad_open(struct siligrad *device, const struct siligrad_bus *bus);
 
 /* Begin to load an image. Its tensors and their names are kept in `tensors` and `names`, which must stay until another
- * image is loaded: there must be room for all of them (the demo network has 9 tensors and 350 bytes of names). With
- * `names` NULL and `name_room` 0 names are dropped, and tensors are known by index, in the order of the image.
+ * image is loaded: there must be room for all of them, and in `names` for one byte more than the names have with their
+ * zeros (the demo network has 9 tensors and 350 bytes of names: 351 are enough). With `names` NULL and `name_room` 0
+ * names are dropped, and tensors are known by index, in the order of the image.
  * The program that was loaded before is forgotten. SILIGRAD_EBUSY while a run is going on. */
 int siligrad_load_begin(struct siligrad_loader *loader, struct siligrad *device, enum siligrad_load_mode mode,
                         struct siligrad_tensor *tensors, uint32_t tensor_room, char *names, uint32_t name_room);

@@ -14,12 +14,11 @@ enum { HEADER, PROGRAM, TENSORS, NAMES, DATA, METADATA };
 /* The word of an entry that holds the field at `offset`. */
 #define AT(offset) ((offset) / 4u)
 
-int siligrad_access_fail(struct siligrad *device, int error)
+void siligrad_access_fail(struct siligrad *device, int error)
 {
     if (device->error == 0) {
-        device->error = error;
+        device->error = error > 0 || error < SILIGRAD_ERROR_LAST ? SILIGRAD_EIO : error;
     }
-    return device->error;
 }
 
 uint32_t siligrad_access_crc(uint32_t crc, uint8_t byte)
@@ -40,33 +39,33 @@ int siligrad_load_begin(struct siligrad_loader *loader, struct siligrad *device,
     if (loader == NULL) {
         return SILIGRAD_EARGUMENT;
     }
-    loader->error = siligrad_access_begin(device, tensors);
-    if (loader->error != 0) {
-        return loader->error;
-    }
-    loader->position = loader->section = loader->held = 0;
-    loader->program_words = loader->lines_left = loader->instructions = 0;
-    loader->tensors = loader->names_taken = loader->data_bytes = loader->data_taken = 0;
-    loader->filling = loader->codes_left = loader->bank = 0;
-    loader->left = SILIGRAD_IMAGE_HEADER_BYTES;
-    loader->size = loader->crc = ~(uint32_t)0;
     loader->device = device;
     loader->mode = (uint32_t)mode;
     loader->tensor_room = tensor_room;
+    loader->filling = tensors;
     loader->names = names;
     loader->name_room = name_room;
-    device->tensor_count = 0;
-    device->tensors = tensors;
-    device->names = names;
-    return 0;
+    loader->position = loader->section = loader->held = 0;
+    loader->words_left = loader->instructions = loader->tensors = 0;
+    loader->offset = loader->stop = loader->bank = 0;
+    loader->end[HEADER] = SILIGRAD_IMAGE_HEADER_BYTES;
+    loader->size = loader->crc = ~(uint32_t)0;
+    loader->error = siligrad_access_begin(device, tensors);
+    if (loader->error == 0) {
+        device->tensor_count = 0;
+        device->tensors = loader->filling;
+        device->names = loader->names;
+    }
+    return loader->error;
 }
 
 /* Write a word, or do nothing where the accelerator is only attached to. */
-static void put(const struct siligrad_loader *loader, uint32_t offset, uint32_t value)
+static int put(const struct siligrad_loader *loader, uint32_t offset, uint32_t value)
 {
     if (loader->mode == SILIGRAD_WRITE) {
         siligrad_access_put(loader->device, offset, value);
     }
+    return loader->device->error;
 }
 
 /* Take the header. */
@@ -74,7 +73,7 @@ static int take_header(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
     const uint32_t *entry = loader->entry;
-    uint32_t index, end = SILIGRAD_IMAGE_HEADER_BYTES;
+    uint32_t index, end = SILIGRAD_IMAGE_HEADER_BYTES, size = entry[AT(SILIGRAD_IMAGE_AT_SIZE)];
 
     if (entry[0] != SILIGRAD_IMAGE_MAGIC_0 || entry[1] != SILIGRAD_IMAGE_MAGIC_1) {
         return SILIGRAD_EMAGIC;
@@ -82,24 +81,23 @@ static int take_header(struct siligrad_loader *loader)
     if (entry[AT(SILIGRAD_IMAGE_AT_VERSION)] != (SILIGRAD_IMAGE_VERSION | SILIGRAD_IMAGE_HEADER_BYTES << 16)) {
         return SILIGRAD_EFORMAT;
     }
-    loader->size = entry[AT(SILIGRAD_IMAGE_AT_SIZE)];
-    if (loader->size > SILIGRAD_IMAGE_SIZE_MAX) {
+    if (size > SILIGRAD_IMAGE_SIZE_MAX) {
         return SILIGRAD_ESIZE;
     }
+    loader->size = size;
     loader->crc_expected = entry[AT(SILIGRAD_IMAGE_AT_CRC)];
-    if (entry[AT(SILIGRAD_IMAGE_AT_ARRAY)] != device->bits) {
-        return SILIGRAD_ETARGET;
-    }
-    for (index = 0; index < 4; index++) {
-        if (entry[AT(SILIGRAD_IMAGE_AT_X_DEPTH) + index] != device->depth[index]) {
+    for (index = SILIGRAD_WIDTHS; index <= SILIGRAD_LINES; index++) {
+        if (entry[AT(SILIGRAD_IMAGE_AT_ARRAY) + index] != device->built[index]) {
             return SILIGRAD_ETARGET;
         }
     }
-    device->steps = entry[AT(SILIGRAD_IMAGE_AT_STEPS)] & 0xffff;
-    device->stride[SILIGRAD_X] = entry[AT(SILIGRAD_IMAGE_AT_X_STRIDE)] >> 16;
-    device->stride[SILIGRAD_W] = entry[AT(SILIGRAD_IMAGE_AT_W_STRIDE)] & 0xffff;
-    device->stride[SILIGRAD_E] = entry[AT(SILIGRAD_IMAGE_AT_E_STRIDE)] >> 16;
-    device->cycles = entry[AT(SILIGRAD_IMAGE_AT_CYCLES)] | (uint64_t)entry[AT(SILIGRAD_IMAGE_AT_CYCLES) + 1] << 32;
+    device->steps = device->run[0] = entry[AT(SILIGRAD_IMAGE_AT_STEPS)] & 0xffff;
+    device->run[1] = entry[AT(SILIGRAD_IMAGE_AT_X_STRIDE)] >> 16;
+    device->run[2] = entry[AT(SILIGRAD_IMAGE_AT_W_STRIDE)] & 0xffff;
+    device->run[3] = entry[AT(SILIGRAD_IMAGE_AT_E_STRIDE)] >> 16;
+    device->run[4] = entry[AT(SILIGRAD_IMAGE_AT_CYCLES)];
+    device->run[5] = entry[AT(SILIGRAD_IMAGE_AT_CYCLES) + 1];
+    device->cycles = device->run[4] | (uint64_t)device->run[5] << 32;
     /* A limit of no cycles would be none. */
     if (device->cycles == 0) {
         return SILIGRAD_EIMAGE;
@@ -112,12 +110,14 @@ static int take_header(struct siligrad_loader *loader)
         if (section[0] != end || length > SILIGRAD_IMAGE_SIZE_MAX) {
             return SILIGRAD_EIMAGE;
         }
-        loader->length[index] = length;
         end += length;
+        loader->end[index] = end;
     }
-    if (end - loader->size > 7) {
+    if (end - size > 7) {
         return SILIGRAD_EIMAGE;
     }
+    loader->end[METADATA] = 0; /* nothing follows it */
+    loader->data_end = loader->end[NAMES];
     loader->name_bytes = entry[AT(SILIGRAD_IMAGE_AT_NAMES_LENGTH)];
     if (loader->names != NULL) {
         if (loader->name_bytes >= loader->name_room) {
@@ -130,44 +130,30 @@ static int take_header(struct siligrad_loader *loader)
 
 static int take_program_word(struct siligrad_loader *loader)
 {
-    uint32_t word = loader->program_words++;
+    uint32_t word = loader->word, left = loader->words_left;
+    uint32_t offset = loader->position - SILIGRAD_IMAGE_HEADER_BYTES - SILIGRAD_WORD;
 
-    if (word >= loader->device->depth[3] * SILIGRAD_LINE_WORDS) {
+    if (offset >= loader->device->built[SILIGRAD_LINES] * SILIGRAD_LINE_WORDS * SILIGRAD_WORD) {
         return SILIGRAD_EIMAGE;
     }
-    if (word % SILIGRAD_LINE_WORDS == 0) {
-        if (loader->lines_left == 0) {
-            loader->lines_left =
-                SILIGRAD_HEADER_LINES + (loader->word >> SILIGRAD_SEGMENTS_BIT & SILIGRAD_SEGMENTS_MASK);
-            loader->instructions++;
-        }
-        loader->lines_left--;
-    }
-    put(loader, SILIGRAD_REGION_PROGRAM + SILIGRAD_WORD * word, loader->word);
-    return loader->device->error;
-}
+    if (left == 0) {
+        uint32_t segments = word >> SILIGRAD_SEGMENTS_BIT & SILIGRAD_SEGMENTS_MASK;
 
-/* Return the words that a tensor takes in each bank; 0 if they are none, or more than `depth`. */
-static uint32_t count_words(const struct siligrad_tensor *tensor, uint32_t array, uint32_t depth)
-{
-    uint32_t row_of_tiles = 0, words = 0, at;
-
-    /* By counting: some processors cannot divide. Whatever the sizes, neither loop goes further than the depth. */
-    for (at = 0; at < tensor->columns && row_of_tiles <= depth; at += array) {
-        row_of_tiles += array;
+        left = (SILIGRAD_HEADER_LINES + segments) * SILIGRAD_LINE_WORDS;
+        loader->instructions++;
     }
-    for (at = 0; at < tensor->rows && words <= depth && row_of_tiles != 0; at += array) {
-        words += row_of_tiles;
-    }
-    return words <= depth ? words : 0;
+    loader->words_left = left - 1;
+    return put(loader, SILIGRAD_REGION_PROGRAM + offset, word);
 }
 
 static int take_tensor(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
     const uint32_t *entry = loader->entry;
+    const uint32_t n = device->array, tile_bytes = 2 * n * n;
     struct siligrad_tensor *tensor = device->tensors + loader->tensors;
-    uint32_t room, kind = entry[AT(SILIGRAD_TENSOR_AT_ROLE)], data = entry[AT(SILIGRAD_TENSOR_AT_DATA)];
+    uint32_t room, words = 0, row = 0, kind = entry[AT(SILIGRAD_TENSOR_AT_ROLE)];
+    uint32_t data = entry[AT(SILIGRAD_TENSOR_AT_DATA)], data_end = loader->data_end;
 
     if (loader->tensors++ == loader->tensor_room) {
         return SILIGRAD_EROOM;
@@ -185,138 +171,137 @@ static int take_tensor(struct siligrad_loader *loader)
     tensor->loaded = data != SILIGRAD_IMAGE_NO_DATA;
     if (tensor->role > SILIGRAD_OUTPUT || tensor->memory > SILIGRAD_E ||
         kind >> 16 > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) ||
-        tensor->name >= loader->name_bytes || (uint32_t)tensor->limit >> ((device->bits >> 24) - 1) != 0) {
+        tensor->name >= loader->name_bytes || (uint32_t)tensor->limit >> ((device->built[SILIGRAD_WIDTHS] >> 24) - 1) != 0 ||
+        tensor->rows == 0 || tensor->columns == 0) {
         return SILIGRAD_EIMAGE;
     }
-    /* It must lie in its memory, whole. */
-    room = device->depth[tensor->memory];
-    tensor->words = count_words(tensor, device->array, room);
-    room -= tensor->words;
-    if (tensor->words == 0 || tensor->base > room) {
+    /* It must lie in its memory, whole. Whatever the sizes, counting goes no further than the depth. */
+    room = device->built[SILIGRAD_DEPTHS + tensor->memory];
+    do {
+        uint32_t column = 0;
+
+        do {
+            words += n;
+            data_end += tile_bytes;
+            if (words > room) {
+                return SILIGRAD_EIMAGE;
+            }
+            column += n;
+        } while (column < tensor->columns);
+        row += n;
+    } while (row < tensor->rows);
+    tensor->words = words;
+    room -= words;
+    if (tensor->base > room) {
         return SILIGRAD_EIMAGE;
     }
     room -= tensor->base;
-    /* Factors of 16 bits: the product cannot wrap. */
-    if ((tensor->flags & SILIGRAD_MOVES) != 0 && (device->steps - 1) * device->stride[tensor->memory] > room) {
-        return SILIGRAD_EIMAGE;
-    }
     if (tensor->loaded) {
         /* Data lie in the order of their tensors, without gaps. */
-        if (data != loader->data_bytes) {
+        if (data + loader->end[NAMES] != loader->data_end || data_end > loader->end[DATA]) {
             return SILIGRAD_EIMAGE;
         }
-        loader->data_bytes += 2 * tensor->words * device->array;
-        if (loader->data_bytes > loader->length[DATA]) {
-            return SILIGRAD_EIMAGE;
-        }
+        loader->data_end = data_end;
+    }
+    /* Factors of 16 bits: the product cannot wrap. */
+    if ((tensor->flags & SILIGRAD_MOVES) != 0 && (device->steps - 1) * device->run[1 + tensor->memory] > room) {
+        return SILIGRAD_EIMAGE;
     }
     return 0;
 }
 
-/* Take the two codes in a word. */
-static int take_codes(struct siligrad_loader *loader)
+/* Take the code in the last two bytes. */
+static int take_code(struct siligrad_loader *loader)
 {
     struct siligrad *device = loader->device;
-    uint32_t codes = loader->word, index;
+    int32_t code = (int32_t)(loader->word >> 16 ^ 0x8000) - 0x8000;
+    int32_t limit;
+    uint32_t offset = loader->offset;
 
-    for (index = 0; index < 2 && loader->data_taken != loader->data_bytes; index++) {
-        int32_t code = siligrad_access_code(codes);
-        uint32_t offset = loader->offset;
-
-        codes >>= 16;
-        loader->data_taken += 2;
-        if (loader->codes_left == 0) {
-            const struct siligrad_tensor *tensor;
-
-            /* The next tensor that has data; there is one, for not all data were taken. */
-            do {
-                tensor = device->tensors + loader->filling++;
-            } while (!tensor->loaded);
-            loader->limit = tensor->limit;
-            loader->codes_left = tensor->words * device->array;
-            offset = siligrad_access_offset(device, tensor->memory, tensor->base);
-        }
-        loader->codes_left--;
-        if (code > loader->limit || code < -loader->limit) {
-            return SILIGRAD_EIMAGE;
-        }
-        put(loader, offset, (uint32_t)code);
-        offset += SILIGRAD_WORD;
-        if (++loader->bank == device->array) {
-            loader->bank = 0;
-            offset = siligrad_access_next(device, offset);
-        }
-        loader->offset = offset;
-    }
-    return device->error;
-}
-
-static int take_entry(struct siligrad_loader *loader)
-{
-    uint32_t index;
-
-    switch (loader->section) {
-    case HEADER:
-        return take_header(loader);
-    case PROGRAM:
-        return take_program_word(loader);
-    case TENSORS:
-        return take_tensor(loader);
-    case NAMES:
-        for (index = 0; index < 32 && loader->names != NULL && loader->names_taken < loader->name_bytes; index += 8) {
-            loader->names[loader->names_taken++] = (char)(loader->word >> index);
-        }
-        return 0;
-    case DATA:
-        return take_codes(loader);
-    default:
+    if (loader->position > loader->data_end) {
         return 0;
     }
+    if (offset == loader->stop) {
+        const struct siligrad_tensor *tensor;
+
+        /* The next tensor that has data; there is one, for not all data were taken. */
+        do {
+            tensor = loader->filling++;
+        } while (!tensor->loaded);
+        offset = siligrad_access_offset(device, tensor->memory, tensor->base);
+        loader->stop = offset + (tensor->words << device->shift);
+    }
+    limit = loader->filling[-1].limit;
+    if (code > limit || code < -limit) {
+        return SILIGRAD_EIMAGE;
+    }
+    loader->offset = offset + SILIGRAD_WORD;
+    if (++loader->bank == device->array) {
+        loader->bank = 0;
+        loader->offset += device->gap;
+    }
+    return put(loader, offset, (uint32_t)code);
 }
 
-/* Take the next word. All sections are whole words, with what follows them up to the next one. */
-static int take(struct siligrad_loader *loader)
+/* Take a byte of the names. */
+static int take_name_byte(struct siligrad_loader *loader)
 {
-    static const uint8_t entry_words[] = {SILIGRAD_IMAGE_HEADER_BYTES / 4, 1, SILIGRAD_TENSOR_BYTES / 4, 1, 1, 1};
+    uint32_t at = loader->position - 1 - loader->end[TENSORS];
 
-    loader->entry[loader->held++] = loader->word;
-    if (loader->held == entry_words[loader->section]) {
-        int error = take_entry(loader);
-
-        if (error != 0) {
-            return error;
-        }
-        loader->held = 0;
-    }
-    loader->left -= 4;
-    while (loader->left == 0 && loader->section != METADATA) {
-        if (loader->held != 0) {
-            return SILIGRAD_EIMAGE;
-        }
-        loader->left = loader->length[++loader->section];
+    if (loader->names != NULL && at < loader->name_bytes) {
+        loader->names[at] = (char)(loader->word >> 24);
     }
     return 0;
+}
+
+/* Take what has come whole. */
+static int take(struct siligrad_loader *loader)
+{
+    if (loader->section == HEADER) {
+        return take_header(loader);
+    }
+    if (loader->section == PROGRAM) {
+        return take_program_word(loader);
+    }
+    if (loader->section == TENSORS) {
+        return take_tensor(loader);
+    }
+    if (loader->section == NAMES) {
+        return take_name_byte(loader);
+    }
+    return loader->section == DATA ? take_code(loader) : 0;
 }
 
 int siligrad_load(struct siligrad_loader *loader, const void *bytes, uint32_t count)
 {
+    /* Bytes of what can be taken, by section. */
+    static const uint8_t sizes[] = {SILIGRAD_IMAGE_HEADER_BYTES, SILIGRAD_WORD, SILIGRAD_TENSOR_BYTES, 1, 2, 1};
     const uint8_t *next = (const uint8_t *)bytes;
 
     if (loader == NULL || bytes == NULL) {
         return SILIGRAD_EARGUMENT;
     }
     for (; count != 0 && loader->error == 0; count--) {
-        uint8_t is_crc = loader->position - SILIGRAD_IMAGE_AT_CRC < 4;
+        uint32_t byte = *next++, counts = loader->position - SILIGRAD_IMAGE_AT_CRC >= SILIGRAD_WORD;
+        int error = SILIGRAD_ESIZE;
 
-        if (loader->position == loader->size) {
-            return loader->error = SILIGRAD_ESIZE;
+        /* The CRC is that of the image with zeros in its place. */
+        loader->crc = siligrad_access_crc(loader->crc, (uint8_t)(byte & (0 - counts)));
+        /* A section that ends within a tensor never does: what follows is taken for tensors, and siligrad_load_end
+         * finds the metadata missing. */
+        while (loader->position == loader->end[loader->section] && loader->held == 0) {
+            loader->section++;
         }
-        /* The CRC is that of the image with zeros in its place; a factor is smaller than a branch. */
-        loader->crc = siligrad_access_crc(loader->crc, (uint8_t)(*next * !is_crc));
-        loader->word = loader->word >> 8 | (uint32_t)*next++ << 24;
-        if (++loader->position % 4 == 0) {
-            loader->error = take(loader);
+        loader->word = loader->word >> 8 | byte << 24;
+        loader->entry[loader->held++ / SILIGRAD_WORD] = loader->word;
+        if (loader->position++ != loader->size) {
+            error = 0;
+            if (loader->held == sizes[loader->section]) {
+                loader->held = 0;
+                error = take(loader);
+            }
         }
+        loader->error = error;
     }
     return loader->error;
 }
@@ -333,11 +318,10 @@ static int judge(const struct siligrad_loader *loader)
     if (~loader->crc != loader->crc_expected) {
         return SILIGRAD_ECRC;
     }
-    if (loader->held != 0 || loader->lines_left != 0 || loader->program_words % SILIGRAD_LINE_WORDS != 0 ||
-        loader->data_taken != loader->data_bytes || loader->tensors == 0) {
+    if (loader->section != METADATA || loader->words_left != 0 || loader->tensors == 0) {
         return SILIGRAD_EIMAGE;
     }
-    return siligrad_access_end(loader->device);
+    return siligrad_access_end(loader->device, 0);
 }
 
 int siligrad_load_end(struct siligrad_loader *loader)
@@ -347,13 +331,14 @@ int siligrad_load_end(struct siligrad_loader *loader)
     if (loader == NULL) {
         return SILIGRAD_EARGUMENT;
     }
-    error = loader->error != 0 ? loader->error : judge(loader);
+    error = loader->error;
+    loader->error = SILIGRAD_EARGUMENT; /* it is over */
+    if (error == 0) {
+        error = judge(loader);
+    }
     if (error == 0) {
         loader->device->instructions = loader->instructions;
         loader->device->tensor_count = loader->tensors;
-        loader->error = SILIGRAD_EARGUMENT; /* it is over */
-    } else {
-        loader->error = error;
     }
     return error;
 }

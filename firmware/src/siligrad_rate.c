@@ -52,7 +52,7 @@ static int shift_updates(struct siligrad *device, int halvings, int write)
 
 int siligrad_slow(struct siligrad *device, int halvings)
 {
-    int error = siligrad_access_begin(device, device);
+    int refused, error = siligrad_access_begin(device, device);
 
     if (error != 0) {
         return error;
@@ -66,12 +66,12 @@ int siligrad_slow(struct siligrad *device, int halvings)
     }
     /* All are looked at before one is changed, and what the accelerator refuses to show is not taken for an answer. */
     error = shift_updates(device, halvings, 0);
-    if (siligrad_access_end(device) != 0) {
-        return device->error;
+    refused = siligrad_access_end(device, 0);
+    if (refused != 0) {
+        return refused;
     }
-    if (error != 0) {
-        return error;
+    if (error == 0) {
+        (void)shift_updates(device, halvings, 1);
     }
-    (void)shift_updates(device, halvings, 1);
-    return siligrad_access_end(device);
+    return siligrad_access_end(device, error);
 }

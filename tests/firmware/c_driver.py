@@ -60,16 +60,16 @@ class Accelerator(ctypes.Structure):
     _fields_ = (
         ("bus", Bus),
         ("array", ctypes.c_uint32),
-        ("bits", ctypes.c_uint32),
-        ("depth", ctypes.c_uint32 * 4),
+        ("built", ctypes.c_uint32 * 5),
         ("tensor_count", ctypes.c_uint32),
         ("tensors", ctypes.POINTER(TensorRecord)),
         ("names", ctypes.c_void_p),
         ("instructions", ctypes.c_uint32),
         ("steps", ctypes.c_uint32),
-        ("stride", ctypes.c_uint32 * 3),
         ("cycles", ctypes.c_uint64),
-        ("bank_bits", ctypes.c_uint32),
+        ("run", ctypes.c_uint32 * 6),
+        ("shift", ctypes.c_uint32),
+        ("gap", ctypes.c_uint32),
         ("error", ctypes.c_int32),
     )
 

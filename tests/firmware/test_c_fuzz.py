@@ -21,8 +21,8 @@ BOUNDS = {
     "the end of a program": (
         "image",
         "siligrad_load.c",
-        "word >= loader->device->depth[3] * SILIGRAD_LINE_WORDS",
-        "word == 0xffffffff",
+        "offset >= loader->device->built[SILIGRAD_LINES] * SILIGRAD_LINE_WORDS * SILIGRAD_WORD",
+        "offset == 0xffffffff",
     ),
     "room for a reply": ("link", "siligrad_link.c", "count < REPLY_MAX", "1"),
 }
