@@ -17,7 +17,8 @@ int siligrad_seed(struct siligrad *device, uint64_t seed)
     if (error == 0) {
         uint32_t lane;
 
-        /* SplitMix64: G. L. Steele, D. Lea, C. H. Flood, Fast splittable pseudorandom number generators, OOPSLA 2014. */
+        /* SplitMix64: G. L. Steele, D. Lea, C. H. Flood, Fast splittable pseudorandom number generators,
+         * OOPSLA 2014. */
         for (lane = 0; lane < device->array; lane++) {
             uint64_t z = seed += 0x9e3779b97f4a7c15u;
 

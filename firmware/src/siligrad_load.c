@@ -171,8 +171,8 @@ static int take_tensor(struct siligrad_loader *loader)
     tensor->loaded = data != SILIGRAD_IMAGE_NO_DATA;
     if (tensor->role > SILIGRAD_OUTPUT || tensor->memory > SILIGRAD_E ||
         kind >> 16 > (SILIGRAD_SIGN | SILIGRAD_MAGNITUDE | SILIGRAD_MOVES) ||
-        tensor->name >= loader->name_bytes || (uint32_t)tensor->limit >> ((device->built[SILIGRAD_WIDTHS] >> 24) - 1) != 0 ||
-        tensor->rows == 0 || tensor->columns == 0) {
+        tensor->name >= loader->name_bytes || tensor->rows == 0 || tensor->columns == 0 ||
+        (uint32_t)tensor->limit >> ((device->built[SILIGRAD_WIDTHS] >> 24) - 1) != 0) {
         return SILIGRAD_EIMAGE;
     }
     /* It must lie in its memory, whole. Whatever the sizes, counting goes no further than the depth. */

@@ -148,7 +148,7 @@ def test_nothing_is_global(tmp_path: Path) -> None:
 
 
 def text_of(folder: Path, *names: str) -> int:
-    """Return the bytes of text of the driver as it is linked: code, constants, the compiler's own."""
+    """Return the bytes of text of a linked driver: code, constants, the compiler's own."""
     objects = compile_for_riscv(folder, *names)
     program = folder / "linked"
     output(
