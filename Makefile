@@ -11,18 +11,19 @@ FUZZ_SECONDS ?= 3600
 INSTALLED := $(VENV)/installed
 ORACLES := $(VENV)/installed-oracles
 
-.PHONY: help demo soc test fuzz lint lock clean python machine
+.PHONY: help demo soc test synthesis fuzz lint lock clean python machine
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:
-	@echo 'make demo    set up $(VENV), then train a network and compare the hardware with the mathematics'
-	@echo 'make soc     simulate a chip that trains by itself, and the same step in software on its processor'
-	@echo 'make test    set up $(VENV) and what the machine lacks, then run every test'
-	@echo 'make fuzz    give every parser what nobody should send, in C and in Python: FUZZ_SECONDS each, an hour'
-	@echo 'make lint    style, format and types'
-	@echo 'make lock    write the requirements*.lock files anew (UPGRADE=--upgrade: with the newest versions)'
-	@echo 'make clean   remove $(VENV), build/ and the caches of the tools, but not ~/.cache/siligrad'
+	@echo 'make demo       set up $(VENV), then train a network and compare the hardware with the mathematics'
+	@echo 'make soc        simulate a chip that trains by itself, and the same step in software on its processor'
+	@echo 'make test       set up $(VENV) and what the machine lacks, then run the tests'
+	@echo 'make synthesis  the tests that synthesise, place and route: netlists and bitstreams, minutes'
+	@echo 'make fuzz       give every parser what nobody should send, in C and in Python: FUZZ_SECONDS each, an hour'
+	@echo 'make lint       style, format and types'
+	@echo 'make lock       write the requirements*.lock files anew (UPGRADE=--upgrade: with the newest versions)'
+	@echo 'make clean      remove $(VENV), build/ and the caches of the tools, but not ~/.cache/siligrad'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the interpreter, DEMO_ARGS, SOC_ARGS and PYTEST_ARGS are passed on.'
 
@@ -34,6 +35,10 @@ soc: machine $(INSTALLED)
 
 test: machine $(INSTALLED) $(ORACLES)
 	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+# What takes minutes of synthesis, place and route; .ci/run does this too.
+synthesis: machine $(INSTALLED)
+	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup -m 'synthesis and not slow' $(PYTEST_ARGS)
 
 fuzz: machine $(INSTALLED)
 	$(VENV)/bin/python -m benchmarks.fuzz_c --seconds $(FUZZ_SECONDS)

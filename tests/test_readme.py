@@ -19,6 +19,7 @@ ELSEWHERE = {
     "make soc",  # smaller, by tests/firmware; as it is: pytest -m slow tests/firmware
     "make test",  # this is it
     "make lint",  # by .ci/run
+    "make synthesis",  # the same
     ".venv/bin/siligrad build --board icebreaker",  # minutes: pytest -m slow tests/cli
 }
 # The same, for commands of which only the beginning is known here.

@@ -56,6 +56,7 @@ def product_inverted(candidates: list[Mutant]) -> Mutant:
 
 
 @hardware
+@pytest.mark.synthesis
 @synthesised
 def test_every_component_has_its_share_of_mutants_and_no_clock_has(
     candidates: list[Mutant],
@@ -72,6 +73,7 @@ def test_every_component_has_its_share_of_mutants_and_no_clock_has(
 
 
 @hardware
+@pytest.mark.synthesis
 @synthesised
 def test_a_mutant_knows_its_line(candidates: list[Mutant]) -> None:
     mutant = product_inverted(candidates)
@@ -85,6 +87,7 @@ def test_a_mutant_knows_its_line(candidates: list[Mutant]) -> None:
 
 
 @hardware
+@pytest.mark.synthesis
 @synthesised
 def test_what_nobody_sees_is_proved_equivalent_and_nothing_else(
     design: Design, candidates: list[Mutant]
@@ -95,6 +98,7 @@ def test_what_nobody_sees_is_proved_equivalent_and_nothing_else(
 
 
 @hardware
+@pytest.mark.synthesis
 @synthesised
 def test_the_command_lists_what_survived_and_goes_on_where_it_was(
     candidates: list[Mutant],

@@ -400,6 +400,7 @@ KEYS = (
 )
 
 
+@pytest.mark.synthesis
 @pytest.mark.parametrize(
     ("name", "device", "file"),
     [
