@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -207,7 +208,7 @@ def _build(verilog: str, top: str, simulator: Simulator, *, internals: bool) -> 
         if not internals:
             arguments.append("--no-public-flat-rw")
             control = _ports_alone(verilog, top)
-        tool = [verilator.version, *compiler.command, compiler.version]
+        tool = [verilator.version, *compiler.command, compiler.version, *compiler.flags]
     else:
         tool = [_version([str(find_icarus()), "-V"])]
 
@@ -225,7 +226,8 @@ def _build(verilog: str, top: str, simulator: Simulator, *, internals: bool) -> 
             if simulator == "verilator":
                 verilator_shim(Path(shims))
                 # Verilator's own library takes longer to optimise than a bench takes to run.
-                changes = verilator.environment(OPT_FAST="-O2", OPT_GLOBAL="-O0", OPT_SLOW="-O0")
+                fast = shlex.join(["-O2", *compiler.flags])
+                changes = verilator.environment(OPT_FAST=fast, OPT_GLOBAL="-O0", OPT_SLOW="-O0")
                 changes["PATH"] = os.pathsep.join([shims, os.environ.get("PATH", os.defpath)])
             with _environment(changes):
                 runner = get_runner(simulator)

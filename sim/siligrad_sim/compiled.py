@@ -235,4 +235,4 @@ def harness_texts() -> list[bytes]:
 
 def tool_identity(compiler: Compiler) -> list[str]:
     """Return what identifies the compiler and the processor that a library is built for."""
-    return [*compiler.command, compiler.version, platform.machine()]
+    return [*compiler.command, compiler.version, *compiler.flags, platform.machine()]

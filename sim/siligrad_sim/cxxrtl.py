@@ -139,7 +139,7 @@ def build_library(rtlil: str, *, waveforms: bool = False, harness: Harness = _HA
         library = folder / "accelerator.so"
         command = [*compiler.command, *flags, f"-I{folder}", f"-I{yosys.runtime}"]
         command += [f"-I{HARNESS}", f"-I{harness.source.parent}", str(harness.source)]
-        command += ["-o", str(library)]
+        command += ["-o", str(library), *compiler.flags]
         run_tool(command, "cxxrtl", "the C++ compiler")
         for path in folder.iterdir():
             if path != library:

@@ -81,10 +81,14 @@ class Compiler:
         The program and the arguments that come first, from ``$CXX`` or found on ``$PATH``.
     version
         The first line that it prints about itself: part of what identifies a build.
+    flags
+        What goes behind all other arguments and so has the last word, from ``$CXXFLAGS``: with
+        ``CXXFLAGS=-O0`` a model is built in half the time, and is several times slower.
     """
 
     command: tuple[str, ...]
     version: str
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,8 @@ def _make_quote(value: str) -> str:
 def find_compiler() -> Compiler:
     """Find a C++ compiler: ``$CXX`` when it is set, else ``c++``, ``g++`` or ``clang++``.
 
+    Its flags are those of ``$CXXFLAGS``.
+
     Raises
     ------
     ToolMissing
@@ -177,7 +183,8 @@ def find_compiler() -> Compiler:
 
 
 def _compiler(command: list[str]) -> Compiler:
-    return Compiler(tuple(command), first_line([*command, "--version"]))
+    flags = shlex.split(os.environ.get("CXXFLAGS", ""))
+    return Compiler(tuple(command), first_line([*command, "--version"]), tuple(flags))
 
 
 def find_make() -> Path:

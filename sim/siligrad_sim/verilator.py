@@ -218,7 +218,7 @@ class _Build:
             command = [*self.compiler.command, *self._compiler_flags()]
             command += [_OPTIMISE_COLD if cold or self.coverage else _OPTIMISE]
             command += [f"-I{folder}", f"-I{include}", f"-I{include / 'vltstd'}"]
-            command += ["-c", str(source), "-o", str(target)]
+            command += ["-c", str(source), "-o", str(target), *self.compiler.flags]
             run_tool(command, "verilator", "the C++ compiler")
             return target
 

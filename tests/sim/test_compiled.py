@@ -240,6 +240,16 @@ def test_what_was_built_is_not_built_again(
 
 
 @both
+def test_the_users_flags_have_the_last_word(
+    device_class: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device_class(SMALL).close()
+    monkeypatch.setenv("CXXFLAGS", "-UMODEL")  # what our own flags define
+    with pytest.raises(DeviceError, match=r"the C\+\+ compiler failed .*#include"):
+        device_class(SMALL)
+
+
+@both
 def test_two_processes_may_build_the_same_at_once(
     device_class: Compiled, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

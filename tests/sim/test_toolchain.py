@@ -90,6 +90,7 @@ def test_a_verilated_model_compiles_and_counts(
     # Inside `make -n` of somebody else, whose flags must not reach this build.
     monkeypatch.setenv("MAKEFLAGS", "n -- OPT_FAST=-O0")
     monkeypatch.setenv("MAKELEVEL", "1")
+    monkeypatch.delenv("CXXFLAGS")
     (tmp_path / "counter.v").write_text(COUNTER, encoding="utf-8")
     (tmp_path / "main.cpp").write_text(MAIN, encoding="utf-8")
     verilator = find_verilator()
@@ -197,7 +198,9 @@ def test_cxx_names_the_compiler_and_its_first_arguments(
 ) -> None:
     program(empty_path, "cache-it", 'echo "cached $1"')
     monkeypatch.setenv("CXX", "cache-it mycc")
+    monkeypatch.setenv("CXXFLAGS", "-O1 '-DX=a b'")
     compiler = find_compiler()
+    assert compiler.flags == ("-O1", "-DX=a b")
     assert compiler.command == ("cache-it", "mycc")
     assert compiler.version == "cached mycc"
 
@@ -210,8 +213,11 @@ def test_cxx_that_is_not_there_is_named(empty_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["c++", "g++", "clang++"])
-def test_any_usual_compiler_will_do(name: str, empty_path: Path) -> None:
+def test_any_usual_compiler_will_do(
+    name: str, empty_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program(empty_path, name, "echo version 1")
+    monkeypatch.delenv("CXXFLAGS")
     assert find_compiler() == toolchain.Compiler((name,), "version 1")
 
 
