@@ -1,8 +1,9 @@
 """``python -m benchmarks.fuzz``: bytes from others, tried for as long as you like.
 
 Every parser of the Python library is given files, frames and replies that are nearly right; the
-link's gateware, in Verilator, is given frames that are right, damaged, repeated, old and random,
-and compared with a model. The first finding ends it, made as small as can be.
+link's gateware is given frames that are right, damaged, repeated, old and random, and compared with
+a model: the whole of it in Verilator, and its frame decoder in cocotb, with stalls on every side.
+The first finding ends it, made as small as can be.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from benchmarks.fuzz import gateware, parsers
+from benchmarks.fuzz import frame_decoder, gateware, parsers
 from siligrad.errors import SiligradError
 
 __all__ = ["main"]
 
-GATEWARE = "gateware"
+GATEWARE, FRAMES = "gateware", "frames"
 
 _ROUND_SECONDS = 30.0
 """Of each target in turn, at most."""
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600.0, help="in all (3600)")
     parser.add_argument("--seed", type=int, default=0, help="of what is tried (0)")
-    names = (*parsers.TARGETS, GATEWARE)
+    names = (*parsers.TARGETS, GATEWARE, FRAMES)
     parser.add_argument(
         "--only", action="append", choices=names, help="this target, perhaps with others"
     )
@@ -42,10 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--seconds must be positive, not {options.seconds:g}")
     warnings.simplefilter("error")  # so that a warning is a finding too
     chosen = [name for name in names if not options.only or name in options.only]
-    # The gateware gets as much time as all parsers together.
-    shares = dict.fromkeys(chosen, 1.0)
-    if GATEWARE in shares:
-        shares[GATEWARE] = max(len(chosen) - 1.0, 1.0)
+    # The gateware, in one bench and in the other, gets as much time as all parsers together.
+    parsing = max(sum(name in parsers.TARGETS for name in chosen), 1)
+    shares = {name: 1.0 if name in parsers.TARGETS else parsing / 2 for name in chosen}
     tried = dict.fromkeys(chosen, 0)
     link: gateware.Gateware | None = None
     try:
@@ -57,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             turn = min(left, _ROUND_SECONDS * len(chosen)) / sum(shares.values())
             for name, share in shares.items():
                 found = None
-                if name != GATEWARE:
+                if name == FRAMES:
+                    tried[name] += frame_decoder.fuzz(turn * share, seed)
+                elif name != GATEWARE:
                     tried[name] += parsers.fuzz(parsers.TARGETS[name], turn * share, seed)
                 elif link is not None:
                     frames, found = gateware.fuzz(link, turn * share, seed)

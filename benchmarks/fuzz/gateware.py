@@ -2,13 +2,12 @@
 
 Bytes go straight into the decoder, without a UART, and come straight out of the encoder, so that
 thousands of frames a second are tried. What it replies and what it writes are compared with
-:mod:`benchmarks.fuzz.link_model`.
+:mod:`siligrad_sim.benches.link_model`.
 """
 
 from __future__ import annotations
 
 import random
-import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +21,18 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Out
 from cobs import cobs
 
-from benchmarks.fuzz.link_model import Answers, LinkModel, frame_of
+from benchmarks.fuzz.frame_decoder import FrameDecoder
 from siligrad.frames import CRC_BYTES, WORDS_MAX
 from siligrad.isa import Geometry
 from siligrad.registers import REGION_BITS
-from siligrad_hdl.link.cobs import CobsDecoder, CobsEncoder
-from siligrad_hdl.link.serial import LinkCommands
+from siligrad_hdl.link.cobs import CobsEncoder
 from siligrad_hdl.ports import HostPort
+from siligrad_sim.benches.link_frames import tried
+from siligrad_sim.benches.link_model import Answers, LinkModel, outcomes
 from siligrad_sim.netlist import TOP
 from siligrad_sim.verilator import VerilatorDevice
 
-__all__ = ["Difference", "Gateware", "fuzz", "link_verilog", "shrunk", "tried"]
+__all__ = ["Difference", "Gateware", "fuzz", "link_verilog", "shrunk"]
 
 _BYTES, _LOG, _RESET = (region << REGION_BITS for region in (0, 1, 2))
 """What the simulation's host port leads to: bytes to and from the link; what the link has written,
@@ -63,17 +63,12 @@ class _Bench(wiring.Component):  # type: ignore[misc]  # Amaranth has no types
     def elaborate(self, platform: object) -> Module:
         m = Module()
         reset = Signal()
-        m.submodules.decoder = decoder = ResetInserter(reset)(CobsDecoder())
-        m.submodules.commands = commands = ResetInserter(reset)(LinkCommands())
+        m.submodules.decoder = decoder = ResetInserter(reset)(FrameDecoder())
         m.submodules.encoder = encoder = ResetInserter(reset)(CobsEncoder(size=_REPLY_BYTES))
         m.submodules.heard = heard = SyncFIFOBuffered(width=8, depth=512)
-        wiring.connect(m, commands.reply, encoder.data)
+        wiring.connect(m, decoder.reply, encoder.data)
         m.d.comb += [
-            commands.data.eq(decoder.data),
-            commands.data_valid.eq(decoder.data_valid),
-            commands.end.eq(decoder.end),
-            commands.complete.eq(decoder.complete),
-            encoder.end.eq(commands.reply_end),
+            encoder.end.eq(decoder.reply_end),
             heard.w_data.eq(encoder.bytes.payload),
             heard.w_en.eq(encoder.bytes.valid),
             encoder.bytes.ready.eq(heard.w_rdy),
@@ -84,7 +79,7 @@ class _Bench(wiring.Component):  # type: ignore[misc]  # Amaranth has no types
         m.submodules.log = log = memory.Memory(shape=64, depth=_LOG_WORDS, init=[])
         write, read = log.write_port(), log.read_port()
         logged = Signal(range(_LOG_WORDS + 1))
-        inner = commands.host
+        inner = decoder.host
         waited = Signal(3)
         m.d.comb += [
             inner.acknowledge.eq(inner.strobe & (waited == inner.address[:3])),
@@ -99,7 +94,7 @@ class _Bench(wiring.Component):  # type: ignore[misc]  # Amaranth has no types
         host = self.host
         region = host.address[REGION_BITS:]
         quiet = Signal(range(_QUIET_CYCLES + 1))
-        active = decoder.bytes.valid | inner.strobe | commands.reply.valid | encoder.bytes.valid
+        active = decoder.byte_valid | inner.strobe | decoder.reply.valid | encoder.bytes.valid
         m.d.sync += quiet.eq(Mux(active, 0, Mux(quiet == _QUIET_CYCLES, quiet, quiet + 1)))
         gap = Signal(range(_GAP_CYCLES + 1))
         listened = Signal(range(_LISTEN_CYCLES + 1))
@@ -107,14 +102,14 @@ class _Bench(wiring.Component):  # type: ignore[misc]  # Amaranth has no types
         m.d.sync += fetched.eq(host.strobe & ~host.acknowledge)
         word = host.address[:REGION_BITS] - 1
         m.d.comb += [
-            decoder.bytes.payload.eq(host.write_data),
+            decoder.byte.eq(host.write_data),
             read.addr.eq(word >> 1),
         ]
         with m.If(host.strobe & (region == _BYTES >> REGION_BITS)):
             with m.If(host.write):
                 # On a line there are tens of cycles between two bytes.
                 m.d.comb += host.acknowledge.eq(gap == _GAP_CYCLES)
-                m.d.comb += decoder.bytes.valid.eq(host.acknowledge)
+                m.d.comb += decoder.byte_valid.eq(host.acknowledge)
                 m.d.sync += gap.eq(Mux(host.acknowledge, 0, gap + 1))
             with m.Else():
                 silent = quiet == _QUIET_CYCLES
@@ -277,92 +272,6 @@ def shrunk(gateware: Gateware, found: Difference) -> Difference:
     return found
 
 
-def tried(rng: random.Random, count: int) -> list[bytes]:
-    """Return parts of a stream, each of one or two frames with their zeros, and a good request."""
-    model = LinkModel()
-    parts: list[bytes] = []
-    while len(parts) < count:
-        frames = [_frame(rng, model) for _ in range(1 + (rng.random() < 0.1))]
-        for frame in frames:
-            for piece in frame.split(b"\0"):
-                model.answer(piece)
-        parts.append(b"\0".join(frames) + b"\0")
-    parts.append(b"\0" + _request(model.session + 1 or 1, 7, 0, 0) + b"\0")
-    parts.append(_request(model.session + 1 or 1, 8, 2, 5, (1, 2, 3)) + b"\0")
-    return parts
-
-
-def _request(
-    session: int, number: int, operation: int, address: int, words: Sequence[int] = ()
-) -> bytes:
-    count = max(len(words), 1) - 1
-    head = struct.pack("<IIBBI", session % 2**32, number % 2**32, operation, count, address)
-    return frame_of(head + struct.pack(f"<{len(words)}I", *words))
-
-
-def _frame(rng: random.Random, model: LinkModel) -> bytes:
-    """Return a frame without its zero: good, nearly good, damaged, old, or anything."""
-    kind = rng.random()
-    if kind < 0.05:
-        return rng.randbytes(rng.randrange(40))
-    if kind < 0.13 and model.history:
-        return rng.choice(model.history)
-    good = frame_of(_plain(rng, model))
-    if kind < 0.75:
-        return good
-    return _damaged(rng, good, model)
-
-
-def _plain(rng: random.Random, model: LinkModel) -> bytes:
-    """Return a request before it is sealed; most are such as a host would send."""
-    odd = rng.random() < 0.3
-
-    def unless_odd(value: int, *others: int) -> int:
-        return rng.choice(others) if odd and rng.random() < 0.4 else value
-
-    usual = (0,) if model.session == 0 and rng.random() < 0.7 else (0, 1, 1, 1, 2, 2, 2, 2, 2)
-    operation = unless_odd(rng.choice(usual), 3, 127, 128, 255)
-    fresh = rng.choice((rng.getrandbits(32), 1, model.session + 1)) % 2**32
-    session = fresh if operation == 0 and rng.random() < 0.5 else model.session
-    session = rng.choice((session,) * 12 + (0, model.session ^ 1, fresh))
-    number = model.number + (rng.random() < 0.9)
-    number = rng.choice((number, number, number, model.number - 1, model.number + 2))
-    count = rng.choice((1, 1, 2, rng.randrange(1, 65), 64))
-    address = rng.choice((rng.getrandbits(23), rng.randrange(8), (1 << 23) - count))
-    address = unless_odd(address, (1 << 23) - count + 1, 1 << 23, (1 << 32) - 1)
-    told = unless_odd(count, count + 1, 65, 256)
-    if operation == 0:
-        address = unless_odd(0, 5)
-        told = unless_odd(1, 64)
-    sent = unless_odd(count if operation == 2 else 0, count + 1, count - 1, 66, 130)
-    words = (rng.getrandbits(32) & rng.choice((0, 0xFF00FF, 2**32 - 1)) for _ in range(sent))
-    data = struct.pack("<IIBBI", session, number % 2**32, operation, told - 1, address)
-    data += struct.pack(f"<{sent}I", *words)
-    return data[: unless_odd(len(data), len(data) - 1, len(data) - 5)]
-
-
-def _damaged(rng: random.Random, frame: bytes, model: LinkModel) -> bytes:
-    """Return a frame to which a bad line has done something."""
-    data = bytearray(frame)
-    for _ in range(rng.choice((1, 1, 1, 2, 5))):
-        at = rng.randrange(len(data) + 1)
-        kind = rng.randrange(6)
-        if kind == 0 and at < len(data):
-            data[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            del data[at : at + rng.choice((1, 1, 4, 1000))]
-        elif kind == 2:
-            data[at:at] = data[at : at + rng.choice((1, 1, 4, 1000))]
-        elif kind == 3:
-            data.insert(at, rng.randrange(256))
-        elif kind == 4 and at < len(data):
-            data[at] = rng.choice((0, 1, 2, 254, 255))
-        elif model.history:
-            other = rng.choice(model.history)
-            data = bytearray(other[: rng.randrange(len(other) + 1)] + bytes(data[at:]))
-    return bytes(data)
-
-
 def _compare(gateware: Gateware, parts: Sequence[bytes]) -> Difference | None:
     """Send parts after a reset, and return the first difference from the model."""
     gateware.reset()
@@ -370,7 +279,7 @@ def _compare(gateware: Gateware, parts: Sequence[bytes]) -> Difference | None:
     for number, part in enumerate(parts, start=1):
         got = gateware.answer(part)
         pieces = [piece for piece in part.split(b"\0") if piece]
-        possible = list(_outcomes(model, pieces))
+        possible = list(outcomes(model, pieces))
         for expected, after in possible:
             if expected == got:
                 model = after
@@ -378,23 +287,3 @@ def _compare(gateware: Gateware, parts: Sequence[bytes]) -> Difference | None:
         else:
             return Difference(tuple(parts[:number]), possible[0][0], got)
     return None
-
-
-def _outcomes(model: LinkModel, pieces: list[bytes]) -> list[tuple[Answers, LinkModel]]:
-    """Return what may come of frames that follow at once: each that is answered costs the next.
-
-    How much of what follows is lost to an answer depends on how long that takes, so that any of
-    those behind an answer may be heard or not.
-    """
-    found: list[tuple[Answers, LinkModel]] = [(Answers(), model)]
-    for piece in pieces:
-        further = []
-        for before, state in found:
-            after = state.copy()
-            answers = after.answer(piece)
-            both = Answers(before.replies + answers.replies, before.writes + answers.writes)
-            further.append((both, after))
-            if before.replies:
-                further.append((before, state))  # it was not heard
-        found = further
-    return found

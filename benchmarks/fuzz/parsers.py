@@ -27,7 +27,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import siligrad as sg
-from benchmarks.fuzz.link_model import LinkModel, encoded, frame_of, word_at
 from siligrad import checkpoint, datasets, nn
 from siligrad.errors import DataError
 from siligrad.image import ImageError
@@ -36,6 +35,7 @@ from siligrad_cli.archive import read_arrays
 from siligrad_cli.main import main
 from siligrad_cli.run_state import State
 from siligrad_host import Link, LinkError, cobs
+from siligrad_sim.benches.link_model import LinkModel, encoded, frame_of, word_at
 from siligrad_sim.reference import ReferenceDevice
 
 __all__ = ["TARGETS", "Target", "fuzz"]

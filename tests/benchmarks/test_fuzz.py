@@ -1,4 +1,7 @@
-"""Ten seconds of fuzzing for the parsers and ten for the gateware; and that faults are found."""
+"""Ten seconds of fuzzing for the parsers, five for the gateware; and that faults are found.
+
+As long again for the gateware is in ``tests/sim/test_link_bench.py``.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from hypothesis import strategies as st
 from benchmarks.fuzz import __main__ as command
 from benchmarks.fuzz import gateware, parsers
 from benchmarks.fuzz.gateware import Gateware
-from benchmarks.fuzz.link_model import LinkModel
 from benchmarks.fuzz.parsers import TARGETS, Target
 from siligrad import checkpoint
 from siligrad.datasets import load_csv
 from siligrad.errors import DataError
 from siligrad.npz import read_npz
+from siligrad_sim.benches.link_frames import tried
+from siligrad_sim.benches.link_model import LinkModel
 from siligrad_sim.verilator import VerilatorDevice
 
 SECONDS = 10.0
@@ -43,7 +47,7 @@ def link() -> Iterator[Gateware]:
 
 @needs_verilator
 def test_the_gateware_does_what_the_model_does(link: Gateware) -> None:
-    frames, found = gateware.fuzz(link, SECONDS, seed=1)
+    frames, found = gateware.fuzz(link, SECONDS / 2, seed=1)
     assert found is None, str(found)
     assert frames > 1000
 
@@ -69,7 +73,7 @@ def test_what_is_tried_reaches_every_answer_and_no_answer() -> None:
     written = 0
     for seed in range(20):
         model = LinkModel()
-        for part in gateware.tried(random.Random(seed), 100):
+        for part in tried(random.Random(seed), 100):
             for frame in part.split(b"\0"):
                 answers = model.answer(frame)
                 seen[answers.replies[0][8] if answers.replies else None] += 1

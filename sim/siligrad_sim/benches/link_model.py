@@ -1,4 +1,7 @@
-"""A board's end of the link, written from ``docs/spec/link.md`` alone, with another's COBS."""
+"""A board's end of the link, written from ``docs/spec/link.md`` alone, with another's COBS.
+
+A judge of the gateware: of :mod:`siligrad_sim.benches.link`, and of ``benchmarks.fuzz.gateware``.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field, replace
 
-from cobs import cobs
-
-__all__ = ["Answers", "LinkModel", "encoded", "frame_of", "word_at"]
+__all__ = ["Answers", "LinkModel", "decoded", "encoded", "frame_of", "outcomes", "word_at"]
 
 _ADDRESS_LIMIT = 1 << 23
 _WORDS_MAX = 64
@@ -21,7 +22,19 @@ def _sealed(data: bytes) -> bytes:
 
 def encoded(data: bytes) -> bytes:
     """Return `data` without zeros, and without the zero that ends a frame."""
+    from cobs import cobs  # noqa: PLC0415  (who imports all modules may not have it)
+
     return bytes(cobs.encode(data))
+
+
+def decoded(frame: bytes) -> bytes | None:
+    """Return what is in an encoded frame, without its zero; None if it is none, or empty."""
+    from cobs import cobs  # noqa: PLC0415
+
+    try:
+        return bytes(cobs.decode(frame)) if frame else None
+    except cobs.DecodeError:
+        return None
 
 
 def frame_of(data: bytes) -> bytes:
@@ -65,12 +78,11 @@ class LinkModel:
     def answer(self, frame: bytes) -> Answers:
         """Take a frame, without zeros, and return what comes of it."""
         self.history.append(frame)
-        try:
-            data = bytes(cobs.decode(frame)) if frame else b""
-        except cobs.DecodeError:
-            return Answers()
-        if len(data) < _REQUEST_BYTES + 4 or zlib.crc32(data[:-4]) != int.from_bytes(
-            data[-4:], "little"
+        data = decoded(frame)
+        if (
+            data is None
+            or len(data) < _REQUEST_BYTES + 4
+            or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little")
         ):
             return Answers()
         session, number, operation, count, address = struct.unpack("<IIBBI", data[:_REQUEST_BYTES])
@@ -101,3 +113,23 @@ class LinkModel:
     @staticmethod
     def _reply(session: int, number: int, status: int, words: bytes = b"") -> Answers:
         return Answers((_sealed(struct.pack("<IIB", session, number, status) + words),))
+
+
+def outcomes(model: LinkModel, pieces: list[bytes]) -> list[tuple[Answers, LinkModel]]:
+    """Return what may come of frames that follow at once: each that is answered costs the next.
+
+    How much of what follows is lost to an answer depends on how long that takes, so that any of
+    those behind an answer may be heard or not.
+    """
+    found: list[tuple[Answers, LinkModel]] = [(Answers(), model)]
+    for piece in pieces:
+        further = []
+        for before, state in found:
+            after = state.copy()
+            answers = after.answer(piece)
+            both = Answers(before.replies + answers.replies, before.writes + answers.writes)
+            further.append((both, after))
+            if before.replies:
+                further.append((before, state))  # it was not heard
+        found = further
+    return found
