@@ -13,6 +13,7 @@ from siligrad.program import Program
 from siligrad_cli.baking import add_lock, bake, check_lock
 from siligrad_cli.hardware import needing_hardware
 from siligrad_cli.options import natural, positive
+from siligrad_host.traffic import run_traffic
 
 if TYPE_CHECKING:
     from siligrad_hdl.boards import Board
@@ -131,7 +132,14 @@ def built_table(
         rows.append((
             "program",
             f"{program.name}: {built.gmacs * program.utilisation:.3f} GMAC/s, "  # noqa: ISC004
-            f"{program.loop.steps / seconds:.0f} steps/s",
+            f"{program.loop.steps / seconds:.0f} steps/s in compute",
+        ))
+        traffic = run_traffic(program)
+        rate = program.loop.steps / (seconds + traffic.seconds(built.baud))
+        rows.append((
+            "",
+            f"{rate:.3g} steps/s with new data over the link, "  # noqa: ISC004
+            f"{traffic.sent + traffic.received} bytes a run",
         ))
     if baked:
         rows.append(("baked", "program, words and shift registers; nothing must be loaded"))

@@ -387,7 +387,17 @@ def test_a_program_says_what_to_build_and_is_told_how_fast_it_runs(
     out = capsys.readouterr().out
     # 64 multiplications of the 4 x cycles that four cells could do; so many runs a second.
     share = 64 / (4 * program.cycles)
-    assert f"{program.name}: {0.096 * share:.3f} GMAC/s, {24e6 / program.cycles:.0f} steps/s" in out
+    rate = f"{24e6 / program.cycles:.0f} steps/s in compute"
+    assert f"{program.name}: {0.096 * share:.3f} GMAC/s, {rate}" in out
+    # The 4 x 4 matrix of x is 16 words, in frames of 64: one request; ten more write registers, and
+    # more read the end, the cycles and what saturated: some 600 bytes at 1 Mbaud.
+    found = re.search(
+        r"^ +([\d.]+) steps/s with new data over the link, (\d+) bytes a run$", out, re.M
+    )
+    assert found
+    moved = int(found[2])
+    assert 400 < moved < 800
+    assert float(found[1]) == pytest.approx(1 / (moved * 1e-5 + program.cycles / 24e6), rel=1e-2)
     assert "array     2 x 2, operands of 8 bits" in out
     il = (tmp_path / "out" / "work" / "top.il").read_text()
     # Banks of 16 bits, not of 8; lines, counters, running addresses and link.
