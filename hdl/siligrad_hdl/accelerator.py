@@ -109,7 +109,7 @@ class Accelerator(wiring.Component):
             geometry=geometry,
             address_bits=address_bits,
             read_latency=max(
-                self.memories[Memory.X].latency,
+                1 + self.memories[Memory.X].latency,  # with the sequencer's register
                 ProgramMemory.latency,
                 SaturationCounters.latency,
             ),
@@ -161,16 +161,13 @@ class Accelerator(wiring.Component):
 
         # The host. It learns that a program runs a cycle late: before that it makes no other
         # request, and after the end no start would do in a cycle in which the sequencer is reset.
-        # Shift registers are loaded a cycle after they are written to, when the host goes on saying
-        # what with.
         wiring.connect(m, wiring.flipped(self.host), host.host)
         m.d.comb += self.busy.eq(sequencer.busy | watchdog.end)
         occupied = Signal()
-        loads = Signal(n)
-        m.d.sync += [occupied.eq(self.busy), loads.eq(host.lfsr_load)]
+        m.d.sync += occupied.eq(self.busy)
         m.d.comb += [
             host.busy.eq(occupied),
-            epilogue.load.eq(loads),
+            epilogue.load.eq(host.lfsr_load),
             sequencer.start.eq(host.start),
             watchdog.start.eq(host.start),
             watchdog.busy.eq(sequencer.busy),
@@ -221,6 +218,7 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             epilogue.control.eq(sequencer.epilogue),
             writer.request.eq(sequencer.write_request),
+            writer.turn.eq(sequencer.write_turn),
             writer.enable.eq(sequencer.write_enable),
         ]
         for lane in range(n):

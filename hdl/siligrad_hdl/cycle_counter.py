@@ -34,8 +34,11 @@ class CycleCounter(wiring.Component):
         low = Signal(self.half_bits)
         high = Signal(self.half_bits)
         carry = Signal()
-        m.d.comb += self.cycles.eq(Cat(low, high))
-        m.d.sync += [Cat(low, carry).eq(low + self.count), high.eq(high + carry)]
+        following = Signal(self.half_bits + 1)
+        m.d.comb += [self.cycles.eq(Cat(low, high)), following.eq(low + 1)]
+        m.d.sync += [carry.eq(following[-1] & self.count), high.eq(high + carry)]
+        with m.If(self.count):  # not an addend: what enables comes late
+            m.d.sync += low.eq(following)
         with m.If(self.clear):
             m.d.sync += [low.eq(0), carry.eq(0), high.eq(0)]
         return m

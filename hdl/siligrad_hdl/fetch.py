@@ -189,15 +189,16 @@ class Fetch(wiring.Component):
         line = data.View(SEGMENT, self.line)
         bits = self.address_bits
 
-        header = Signal(Header())
+        # What a valid bit guards, or a start sets, has no reset, whose line would cross the chip.
+        header = Signal(Header(), reset_less=True)
         strides = {
             name: Signal(bits, name=name, reset_less=True)
             for name in ("d_m", "d_p", "aux_m", "aux_p")
         }
         # Where the current row of tiles of D, and of the auxiliary operand, begins.
         rows = {name: Signal(bits, name=f"{name}_row", reset_less=True) for name in ("d", "aux")}
-        segment = Signal(self.segment.shape())
-        tile = Signal(self.tile.shape())
+        segment = Signal(self.segment.shape(), reset_less=True)
+        tile = Signal(self.tile.shape(), reset_less=True)
         m.d.comb += [self.segment.eq(segment), self.tile.eq(tile), self.header.eq(header)]
 
         m_valid = Signal()
@@ -215,8 +216,8 @@ class Fetch(wiring.Component):
         # so a cycle after the last segment has been taken, and is looked at two cycles later at the
         # earliest, when the first header is in l.
         again = Signal()
-        first_step = Signal()
-        steps_left = Signal(len(self.steps) + 1)
+        first_step = Signal(reset_less=True)
+        steps_left = Signal(len(self.steps) + 1, reset_less=True)
         last_step = steps_left[-1]
         offsets = {
             memory: Signal(bits, name=f"{memory.name.lower()}_offset", reset_less=True)
@@ -243,21 +244,21 @@ class Fetch(wiring.Component):
 
         # The loops. A counter holds what is left, less one, so that its sign bit tells the last
         # round.
-        index = Signal(range(SEGMENTS_MAX))
-        index_left = Signal(_WIDTH["segments"] + 1)
-        column_left = Signal(_WIDTH["p_tiles"] + 1)
-        row_left = Signal(_WIDTH["m_tiles"] + 1)
-        first_row = Signal()
-        first_column = Signal()
+        index = Signal(range(SEGMENTS_MAX), reset_less=True)
+        index_left = Signal(_WIDTH["segments"] + 1, reset_less=True)
+        column_left = Signal(_WIDTH["p_tiles"] + 1, reset_less=True)
+        row_left = Signal(_WIDTH["m_tiles"] + 1, reset_less=True)
+        first_row = Signal(reset_less=True)
+        first_column = Signal(reset_less=True)
         m_last_of_tile = index_left[-1]
         m_last_column = column_left[-1]
         m_last_tile = m_last_column & row_left[-1]
         m_last = m_last_of_tile & m_last_tile
 
         # The line to read: the next one, or the first segment again.
-        next_line = Signal(range(self.program_depth))
-        first_line = Signal(range(self.program_depth))
-        second_line = Signal(range(self.program_depth))
+        next_line = Signal(range(self.program_depth), reset_less=True)
+        first_line = Signal(range(self.program_depth), reset_less=True)
+        second_line = Signal(range(self.program_depth), reset_less=True)
         following_line = (next_line + 1)[: len(next_line)]
         repeat = Signal()
         m.d.comb += [
@@ -273,14 +274,14 @@ class Fetch(wiring.Component):
         with m.Elif(self.line_enable):
             m.d.sync += next_line.eq(Mux(repeat, second_line, following_line))
 
-        l_index = Signal(range(SEGMENTS_MAX))
-        l_first_row = Signal()
-        l_first_column = Signal()
-        l_partial = Signal()
-        l_first_of_tile = Signal()
-        l_last_of_tile = Signal()
-        l_last_tile = Signal()
-        l_alone = Signal()  # the only segment of its instruction
+        l_index = Signal(range(SEGMENTS_MAX), reset_less=True)
+        l_first_row = Signal(reset_less=True)
+        l_first_column = Signal(reset_less=True)
+        l_partial = Signal(reset_less=True)
+        l_first_of_tile = Signal(reset_less=True)
+        l_last_of_tile = Signal(reset_less=True)
+        l_last_tile = Signal(reset_less=True)
+        l_alone = Signal(reset_less=True)  # the only segment of its instruction
         with m.If(m_to_l):
             m.d.sync += [
                 l_index.eq(index),
@@ -345,9 +346,7 @@ class Fetch(wiring.Component):
             ]
         with m.If(reads[3]):
             m.d.sync += [register.eq(header_1[name]) for name, register in strides.items()]
-            m.d.sync += [
-                row.eq(header_1[f"{name}_base"] + moved[name]) for name, row in rows.items()
-            ]
+            m.d.sync += [row.eq(header_1[f"{name}_base"]) for name, row in rows.items()]
 
         with m.If(m_to_l):
             m.d.sync += l_valid.eq(1)
@@ -382,6 +381,12 @@ class Fetch(wiring.Component):
         b_moved = Mux(line.b_moves, moved["b"], 0)
         a_further = Mux(l_first_row, a_moved, Mux(l_first_column, line.a_m, 0))
         b_further = Mux(l_first_column, b_moved, line.b_p)
+        # One chain of carries, not two: lookup tables know what a small number is, less three.
+        pad = Signal(signed(len(line.pad) + 1))
+        with m.Switch(line.pad):
+            for cycles in range(1 << len(line.pad)):
+                with m.Case(cycles):
+                    m.d.comb += pad.eq(cycles - 3)
         with m.If(p_load):
             m.d.sync += [
                 p_index.eq(l_index),
@@ -390,7 +395,7 @@ class Fetch(wiring.Component):
                 segment.a_k.eq(line.a_k),
                 segment.b_k.eq(line.b_k),
                 segment.terms.eq(line.k - 2),
-                segment.cycles.eq(line.k + (line.pad - 3)),
+                segment.cycles.eq(line.k + pad),
                 segment.a_column.eq(line.a_column),
                 segment.b_column.eq(line.b_column),
                 segment.ones.eq(line.ones),
@@ -402,8 +407,9 @@ class Fetch(wiring.Component):
             ]
 
         # Where the tiles of D and of the auxiliary operand are. How far the next one is from that
-        # before, or from the row before, is chosen on the way to l; the first one begins its row.
-        l_first = Signal()
+        # before, or from the row before, is chosen on the way to l; the first one begins its row,
+        # as far from the base as the operand has moved.
+        l_first = Signal(reset_less=True)
         with m.If(m_to_l):
             m.d.sync += l_first.eq(first_row & first_column)
         with m.If(p_load & l_first_of_tile):
@@ -416,7 +422,7 @@ class Fetch(wiring.Component):
                     Mux(first_column, strides[f"{name}_m"], strides[f"{name}_p"])
                 )
                 with m.If(first_row & first_column):
-                    m.d.sync += further.eq(0)
+                    m.d.sync += further.eq(moved[name])
             m.d.comb += following.eq(Mux(l_first_column, row, tile[name]) + further)
             with m.If(p_load & l_first_of_tile):
                 m.d.sync += tile[name].eq(following)

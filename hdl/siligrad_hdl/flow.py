@@ -31,6 +31,7 @@ from siligrad.files import replacing
 from siligrad.isa import Geometry
 from siligrad_hdl.boards import Board, BoardError
 from siligrad_hdl.boards.clock import ClockSetting
+from siligrad_hdl.boards.netlist import cut_unread
 from siligrad_hdl.boards.routed import Routed, Use, read_report
 from siligrad_hdl.boards.tools import Tool, find_tool
 from siligrad_hdl.boards.top import BoardTop, baud_of
@@ -172,7 +173,9 @@ def build(
         for number, command in enumerate(commands, start=2):
             tool = tools[command[0]]
             key.update(repr((command, tool.version)).encode())
-            step = _Step(number, len(commands) + 1, command, tool, key.hexdigest())
+            unread = board.technology.unread if command[0] == "yosys" else ()
+            key.update(repr(unread).encode() if unread else b"")
+            step = _Step(number, len(commands) + 1, command, tool, key.hexdigest(), unread)
             seconds[step.title] = step.run(work, say)
             if (work / _ROUTED).is_file() and routed is None and step.routes:
                 routed = _sold(read_report(work / _ROUTED, work / step.netlist), board)
@@ -301,6 +304,8 @@ class _Step:
         The program.
     key
         A hash of all that the outcome depends on.
+    unread
+        Outputs of cells to cut off, where nobody reads them, in the netlist that it makes.
     """
 
     number: int
@@ -308,6 +313,7 @@ class _Step:
     command: list[str]
     tool: Tool
     key: str
+    unread: tuple[tuple[str, str], ...] = ()
 
     @property
     def routes(self) -> bool:
@@ -344,6 +350,8 @@ class _Step:
                 stderr=subprocess.STDOUT,
                 check=False,
             )
+        if done.returncode == 0 and self.unread:
+            cut_unread(work / f"{_NAME}.json", self.unread)
         seconds = time.monotonic() - begin
         if done.returncode:
             raise BuildError(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -20,7 +24,6 @@ from siligrad.registers import (
     Status,
     bank_bits,
 )
-from siligrad_hdl.multiplexer import multiplexer
 from siligrad_hdl.ports import HostPort
 from siligrad_hdl.scratchpad import TileRequest
 from siligrad_hdl.sequencer import instructions_max
@@ -38,8 +41,9 @@ _REGIONS = {Memory.X: Region.X, Memory.W: Region.W, Memory.E: Region.E}
 class HostInterface(wiring.Component):
     """Registers, and the host's way to the memories, as in ``docs/spec/host.md``.
 
-    A write is acknowledged in the cycle after it was requested, a read when the slowest of what
-    can be read has answered.
+    A write is acknowledged in the cycle of its effect, three cycles after it was requested, a read
+    when the slowest of what can be read has answered. What comes from and goes to far parts of the
+    accelerator has a register at this end, since all of this may take its time.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ class HostInterface(wiring.Component):
     address_bits : :class:`int`
         Width of an address inside a bank.
     read_latency : :class:`int`
-        Cycles from a request of this component to the last of the answers.
+        Cycles from a request of this component to the last of the answers of the memories.
     locked : :class:`bool`
         The host is kept from the program and from W for good, as ``docs/security.md`` explains.
     baked : :class:`siligrad.baked.Baked`
@@ -136,56 +140,67 @@ class HostInterface(wiring.Component):
         geometry = self.geometry
         n = geometry.array
 
-        # A request is copied in the cycle in which it comes and has its effect in the next one,
-        # when `act` is high. A read then waits for the answer.
+        # A request is copied in the cycle in which it comes. In the next one, when `comes` is high,
+        # it is looked at where it goes and whether a program runs; in the second, when `act` is
+        # high, it is decided what becomes of it, and in the third a write has its effect and is
+        # acknowledged. A read waits for the answer.
+        comes = Signal()
         act = Signal()
         write = Signal()
-        address = self.host.address  # stays as it is until it is acknowledged
-        write_data = Signal(32)
-        # Decoded early, since so much hangs on them: the request is a start; is of a register.
-        starts = Signal()
-        is_register = Signal()
+        address = Signal(len(self.host.address), reset_less=True)
+        write_data = Signal(32, reset_less=True)
         register_bits = int(max(Register)).bit_length()
         acknowledge = Signal()
-        waiting = Signal(range(self.read_latency + 2))
-        idle = ~acknowledge & (waiting == 0)
+        idle = Signal(init=1)
+        # From `comes` to the acknowledgement of a read: the slowest answers, then two registers.
+        waiting = Signal(self.read_latency + 1)
         m.d.comb += self.host.acknowledge.eq(acknowledge)
-        m.d.sync += [act.eq(0), starts.eq(0), acknowledge.eq(0)]
+        m.d.sync += [
+            comes.eq(0),
+            act.eq(comes),
+            waiting.eq(Cat(comes & ~write, waiting)),
+            acknowledge.eq((act & write) | waiting[-1]),
+        ]
         with m.If(self.host.strobe & idle):
+            m.d.sync += [comes.eq(1), idle.eq(0)]
+        with m.Elif(acknowledge):
+            m.d.sync += idle.eq(1)
+        with m.If(idle):
             m.d.sync += [
-                act.eq(1),
-                starts.eq(
-                    self.host.write
-                    & (address == Region.REGISTERS.base + Register.CONTROL)
-                    & self.host.write_data[0]
-                ),
-                is_register.eq(address[register_bits:] == Region.REGISTERS.base >> register_bits),
                 write.eq(self.host.write),
+                address.eq(self.host.address),
                 write_data.eq(self.host.write_data),
-                acknowledge.eq(self.host.write),
-                waiting.eq(Mux(self.host.write, 0, self.read_latency + 1)),
             ]
-        with m.If(waiting != 0):
-            m.d.sync += waiting.eq(waiting - 1)
-            with m.If(waiting == 1):
-                m.d.sync += acknowledge.eq(1)
 
         # Where the request goes, and whether there is such a word.
         word = address[:REGION_BITS]
         region = address[REGION_BITS:]
         in_region = {item: Signal(name=f"in_{item.name.lower()}") for item in Region}
         for item, chosen in in_region.items():
-            m.d.comb += chosen.eq(region == item)
+            m.d.sync += chosen.eq(region == item)
         register = word[:register_bits]
         bank = word[: bank_bits(n)]
         bank_address = word[bank_bits(n) :]
         line = word[2:]
+        is_register = Signal()
+        allowed = Signal()
+        with m.If(comes):
+            m.d.sync += allowed.eq(~self.busy)
+        m.d.sync += is_register.eq(
+            address[register_bits:] == Region.REGISTERS.base >> register_bits
+        )
         writes = Signal()  # and may do so
         writes_status = Signal()
         m.d.comb += [
-            writes.eq(act & write & ~self.busy),
+            writes.eq(act & write & allowed),
             writes_status.eq(act & write & is_register & (register == Register.STATUS)),
         ]
+
+        def decided(condition: Value, name: str) -> Signal:
+            """Return whether a write has an effect, in the cycle of that effect."""
+            effect = Signal(len(condition), name=name)
+            m.d.sync += effect.eq(Mux(writes, condition, 0))
+            return effect
 
         # What a running program does not allow is refused.
         refused = Signal()
@@ -197,7 +212,7 @@ class HostInterface(wiring.Component):
             | in_region[Region.W]
             | in_region[Region.E]
         )
-        refuses = act & self.busy & (write | exclusive)
+        refuses = act & ~allowed & (write | exclusive)
         forbidden = Signal()  # by the lock, for good
         if self.locked:
             refuses |= act & forbidden
@@ -205,9 +220,6 @@ class HostInterface(wiring.Component):
             m.d.sync += refused.eq(0)
         with m.Elif(refuses):
             m.d.sync += refused.eq(1)
-        allowed = Signal()
-        with m.If(act):
-            m.d.sync += allowed.eq(~self.busy)
 
         # Registers.
         entry = Signal(range(geometry.program_depth))
@@ -225,7 +237,9 @@ class HostInterface(wiring.Component):
             self.entry.eq(entry),
             self.limit.eq(limit),
             self.steps.eq(steps),
-            self.start.eq(starts & ~self.busy),
+            self.start.eq(
+                decided(is_register & (register == Register.CONTROL) & write_data[0], name="starts")
+            ),
             self.lfsr_load_state.eq(write_data),
         ]
         with m.If(self.start):
@@ -253,12 +267,11 @@ class HostInterface(wiring.Component):
             )
         for which, target in written.items():
             if which not in kept:
-                with m.If(writes & is_register & (register == which)):
+                chosen = is_register & (register == which)
+                with m.If(decided(chosen, name=f"{which.name.lower()}_written")):
                     m.d.sync += target.eq(write_data)
-        for lane in range(n):
-            m.d.comb += self.lfsr_load[lane].eq(
-                writes & is_register & (register == Register.LFSR + lane)
-            )
+        loads = [is_register & (register == Register.LFSR + lane) for lane in range(n)]
+        m.d.comb += self.lfsr_load.eq(decided(Cat(loads), name="loads"))
         assert list(Status) == [1, 2, 4, 8]
         status = Signal(32)
         m.d.comb += status.eq(
@@ -290,32 +303,26 @@ class HostInterface(wiring.Component):
             m.d.sync += lost.eq(lost | Cat(by_run | self.request_write, self.line_words.any()))
             values[Register.BAKED] = Const(self.baked.image, 32)
             values[Register.HELD] = Cat(*(~bit for bit in lost))
-        # What is read is decided in one cycle and gathered in the next: a read waits long enough.
-        constants = Signal(32, reset_less=True)
-        shift_register = Signal(32, reset_less=True)
-        shift_register_told = Signal()
-        lane = Signal(range(n))
-        lanes = range(Register.LFSR, Register.LFSR + n)
-        m.d.sync += [
-            lane.eq(register),
-            shift_register.eq(multiplexer(lane, self.lfsr_states)),
-            shift_register_told.eq((register >= lanes.start) & (register < lanes.stop)),
-        ]
+        # What is read is decided in one cycle and gathered in the next ones: a read waits long
+        # enough.
         constant: Value = Const(0, 32)
-        told = constants | Mux(shift_register_told, shift_register, 0)
+        told = []
         for which, value in values.items():
             if isinstance(value, Const):
                 constant |= Mux(register == which, value, 0)
             else:
-                chosen = Signal(name=f"{which.name.lower()}_told")
-                m.d.sync += chosen.eq(register == which)
-                told |= Mux(chosen, value, 0)
+                told.append(self._told(m, register == which, value, f"{which.name.lower()}_told"))
+        for lane, state in enumerate(self.lfsr_states):
+            told.append(
+                self._told(m, register == Register.LFSR + lane, state, f"state_{lane}_told")
+            )
+        constants = Signal(32, reset_less=True)
         m.d.sync += constants.eq(constant)
-        register_data = Signal(32)
-        m.d.sync += register_data.eq(told)
+        register_data = _either(m, [constants, *told], "register_data")
 
         # Program and saturations.
-        line_exists = line < geometry.program_depth
+        line_exists = Signal()
+        m.d.sync += line_exists.eq(line < geometry.program_depth)
         m.d.comb += [
             self.line.eq(line),
             self.line_write_data.eq(write_data),
@@ -324,7 +331,10 @@ class HostInterface(wiring.Component):
         if not self.locked:
             for number in range(WORDS_PER_LINE):
                 m.d.comb += self.line_words[number].eq(
-                    writes & in_region[Region.PROGRAM] & line_exists & (word[:2] == number)
+                    decided(
+                        in_region[Region.PROGRAM] & line_exists & (word[:2] == number),
+                        name=f"line_words_{number}",
+                    )
                 )
 
         # X, W and E.
@@ -335,41 +345,63 @@ class HostInterface(wiring.Component):
             self.request.word.eq(1),
             self.request_write_data.eq(write_data),
         ]
-        exists = {}
+        exists = {memory: Signal(name=f"{memory.name.lower()}_exists") for memory in Memory}
         for memory, item in _REGIONS.items():
-            exists[memory] = (bank < n) & (bank_address < geometry.depth(memory))
+            m.d.sync += exists[memory].eq((bank < n) & (bank_address < geometry.depth(memory)))
             if not (self.locked and memory == Memory.W):
-                m.d.comb += self.request_write[memory].eq(writes & in_region[item] & exists[memory])
+                m.d.comb += self.request_write[memory].eq(
+                    decided(in_region[item] & exists[memory], name=f"{item.name.lower()}_written")
+                )
 
         # The answer. It is taken over in every cycle and right in the one of the acknowledgement,
         # long after what is chosen here.
-        answers: list[tuple[Region, Value, Value]] = [
-            (Region.REGISTERS, is_register, register_data),
+        allowed_region = {item: chosen & allowed for item, chosen in in_region.items()}
+        answers: list[tuple[Region, str, Value, Value]] = [
+            (Region.REGISTERS, "registers", is_register, register_data),
             *(
                 (
                     Region.PROGRAM,
-                    in_region[Region.PROGRAM] & line_exists & (word[:2] == number) & allowed,
+                    f"program_{number}",
+                    allowed_region[Region.PROGRAM] & line_exists & (word[:2] == number),
                     line_data,
                 )
                 for number, line_data in enumerate(self.line_data)
             ),
             (
                 Region.SATURATIONS,
-                in_region[Region.SATURATIONS] & (word < self.instructions) & allowed,
+                "saturations",
+                allowed_region[Region.SATURATIONS] & (word < self.instructions),
                 self.instruction_data,
             ),
+            *(
+                (item, memory.name.lower(), allowed_region[item] & exists[memory], data)
+                for (memory, item), data in zip(_REGIONS.items(), self.request_data, strict=True)
+            ),
         ]
-        for memory, item in _REGIONS.items():
-            there = in_region[item] & exists[memory] & allowed
-            answers.append((item, there, self.request_data[memory]))
-        answer: Value = Const(0, 32)
-        for number, (item, condition, data) in enumerate(answers):
+        gathered = []
+        for item, name, condition, data in answers:
             if self.locked and item in {Region.PROGRAM, Region.W}:
                 continue  # there is no way from them to the port
-            chosen = Signal(name=f"answers_{number}")
-            m.d.sync += chosen.eq(condition)
-            answer |= Mux(chosen, data, 0)
-        read_data = Signal(32)
-        m.d.sync += read_data.eq(answer)
-        m.d.comb += self.host.read_data.eq(read_data)
+            gathered.append(self._told(m, condition, data, f"{name}_told"))
+        m.d.comb += self.host.read_data.eq(_either(m, gathered, "read_data"))
         return m
+
+    @staticmethod
+    def _told(m: Module, condition: Value, data: Value, name: str) -> Signal:
+        """Return `data` two cycles after `condition` holds, and zero else, from a register.
+
+        The condition only empties the register, which takes no lookup table.
+        """
+        chosen = Signal(name=name)
+        register = Signal(32, name=f"{name}_data")
+        m.d.sync += [chosen.eq(condition), register.eq(data)]
+        with m.If(~chosen):
+            m.d.sync += register.eq(0)
+        return register
+
+
+def _either(m: Module, values: Sequence[Value], name: str) -> Signal:
+    """Return a register with the bits of all `values`, of which one at most is not zero."""
+    register = Signal(32, name=name)
+    m.d.sync += register.eq(reduce(or_, values))
+    return register

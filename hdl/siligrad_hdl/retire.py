@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,6 +34,8 @@ class TileQueue(wiring.Component):
         A row of a tile has its turn, in the N cycles after ``start``.
     index : :py:`Out(range(array))`
         Which one, from N - 1 to 0.
+    following : :py:`Out(range(array))`
+        What ``index`` is in the next cycle, if a row has its turn then.
     tile : :py:`Out(layout)`
         What was remembered about its tile.
     """
@@ -48,6 +50,7 @@ class TileQueue(wiring.Component):
             "start": In(1),
             "active": Out(1),
             "index": Out(range(array)),
+            "following": Out(range(array)),
             "tile": Out(layout),
         })
 
@@ -69,9 +72,14 @@ class TileQueue(wiring.Component):
             m.d.sync += newest.eq(newest + 1)
 
         active = Signal()
-        index = Signal(range(self.array))
+        index = Signal(range(self.array), reset_less=True)
         tile = Signal(self.layout)
-        m.d.comb += [self.active.eq(active), self.index.eq(index), self.tile.eq(tile)]
+        m.d.comb += [
+            self.active.eq(active),
+            self.index.eq(index),
+            self.following.eq(Mux(self.start, self.array - 1, index - 1)),
+            self.tile.eq(tile),
+        ]
         with m.If(self.start):
             m.d.sync += [
                 active.eq(1),

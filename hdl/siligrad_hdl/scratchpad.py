@@ -177,6 +177,8 @@ class SkewedWriter(wiring.Component):
     -------
     request : :py:`In(TileRequest)`
         What to write. A word is written from lane 0.
+    turn : :py:`In(range(array))`
+        (-index) mod N, as a register has it: all the words of a row hang on it.
     enable : :py:`In(memories)`
         Memories to write in this cycle.
     lanes : :py:`In(signed(word_bits)).array(array)`
@@ -203,6 +205,7 @@ class SkewedWriter(wiring.Component):
         self.latency = self._rotator.latency
         super().__init__({
             "request": In(TileRequest(array=array, address_bits=address_bits)),
+            "turn": In(range(array)),
             "enable": In(memories),
             "lanes": In(signed(word_bits)).array(array),
             "write_enables": Out(array).array(memories),
@@ -216,10 +219,7 @@ class SkewedWriter(wiring.Component):
         m.submodules.rotator = rotator = self._rotator
 
         # Bank b takes the lane l with (l + index) mod n = b.
-        with m.Switch(self.request.index):
-            for index in range(n):
-                with m.Case(index):
-                    m.d.comb += rotator.amount.eq(-index % n)
+        m.d.comb += rotator.amount.eq(self.turn)
         for lane in range(n):
             m.d.comb += [
                 rotator.data[lane].eq(self.lanes[lane]),

@@ -73,8 +73,9 @@ class Sequencer(wiring.Component):
         The operands that are at the array in this cycle are the last of a tile.
     epilogue : :py:`Out(EpilogueControl)`
         For the row of sums whose column 0 is at the epilogue in this cycle.
-    write_request, write_enable : :py:`Out(TileRequest)`, :py:`Out(3)`
-        Where to write the row of results of this cycle, and in which memory.
+    write_request, write_turn, write_enable : :py:`Out(TileRequest)`, :py:`Out(range(array))`,
+    :py:`Out(3)`
+        Where to write the row of results of this cycle, (-index) mod N, and in which memory.
     count, count_first : :py:`Out(1)`
         The number of saturated elements in this cycle is that of a row, of the first row of an
         instruction.
@@ -86,7 +87,8 @@ class Sequencer(wiring.Component):
     counted : :py:`Out(range(instructions_max(program_depth) + 1))`
         Instructions of the last run for which there is such a sum.
     host_request, host_write : :py:`In(TileRequest)`, :py:`In(3)`
-        What the host reads from all memories, and what it writes, while no program runs.
+        What the host reads from all memories, where it is asked for in the next cycle, and what it
+        writes, while no program runs. It says in the cycle before already where it writes.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Sequencer(wiring.Component):
             "last": Out(1),
             "epilogue": Out(EpilogueControl()),
             "write_request": Out(request),
+            "write_turn": Out(range(array)),
             "write_enable": Out(len(Memory)),
             "count": Out(1),
             "count_first": Out(1),
@@ -237,20 +240,27 @@ class Sequencer(wiring.Component):
         ]
 
         # What the memories read: the auxiliary operand goes before the stream, and the host has
-        # its turn when no program runs. The row of the auxiliary operand is known a cycle before
-        # and lies in registers, so that little is between registers and the banks' addresses.
+        # its turn when no program runs. The row of the auxiliary operand, and what the host asks
+        # for, is known a cycle before and lies in registers, so that little is between registers
+        # and the banks' addresses.
         term = stream.term
-        aux_reads = {memory: Signal(name=f"aux_reads_{memory.name.lower()}") for memory in Memory}
+        reads_row = {
+            memory: Signal(init=1, name=f"reads_row_{memory.name.lower()}") for memory in Memory
+        }
         for product in Product:
-            m.d.sync += aux_reads[product.aux].eq(
-                aux.active & aux.tile.used & (aux.tile.product == product)
+            m.d.sync += reads_row[product.aux].eq(
+                ~busy | (aux.active & aux.tile.used & (aux.tile.product == product))
             )
-        aux_row = Signal(self.host_request.shape(), reset_less=True)
-        m.d.sync += [
-            aux_row.address.eq(aux.tile.address),
-            aux_row.index.eq(aux.index),
-            aux_row.column.eq(aux.tile.column),
-        ]
+        row = Signal(self.host_request.shape(), reset_less=True)
+        with m.If(busy):
+            m.d.sync += [
+                row.address.eq(aux.tile.address),
+                row.index.eq(aux.index),
+                row.column.eq(aux.tile.column),
+                row.word.eq(0),
+            ]
+        with m.Else():
+            m.d.sync += row.eq(self.host_request)
         streamed = {
             Memory.X: (term.a_tile, term.a_column),
             Memory.W: (term.b_tile, term.b_column),
@@ -259,10 +269,8 @@ class Sequencer(wiring.Component):
         for memory in Memory:
             request = self.requests[memory]
             address, column = streamed[memory]
-            with m.If(~busy):
-                m.d.comb += request.eq(self.host_request)
-            with m.Elif(aux_reads[memory]):
-                m.d.comb += request.eq(aux_row)
+            with m.If(reads_row[memory]):
+                m.d.comb += request.eq(row)
             with m.Else():
                 m.d.comb += [
                     request.address.eq(address),
@@ -277,8 +285,8 @@ class Sequencer(wiring.Component):
             Cat(
                 stream.issued & ~term.b_e,
                 stream.issued & term.b_e,
-                aux_reads[Memory.X],
-                aux_reads[Memory.W],
+                reads_row[Memory.X],
+                reads_row[Memory.W],
             ),
             reading,
             name="sources",
@@ -290,22 +298,23 @@ class Sequencer(wiring.Component):
             self.operands.aux_x.eq(sources[2]),
             self.operands.aux_w.eq(sources[3]),
         ]
-        # Ones are decoded on the way, and fed to some of the lanes only.
+        # Ones are decoded on the way, and fed to some of the lanes only. What is not issued is
+        # zero, whatever else it is.
+        issued = delayed(m, stream.issued, reading - 1, name="issued", reset=True)
         feeds = delayed(
             m,
-            Cat(stream.issued, term.ones, term.a_e, term.ones_shift, term.rows),
+            Cat(term.ones, term.a_e, term.ones_shift, term.rows),
             reading - 2,
             name="feeds",
-            reset=True,
         )
-        rows = feeds[7:]
-        feeds = delayed(m, feeds[:7], 1, name="feeds_last", reset=True)
-        issued, feeds_ones, feeds_e, ones_shift = feeds[0], feeds[1], feeds[2], feeds[3:]
-        one = Signal(self.operand_bits)
+        rows = feeds[6:]
+        feeds = delayed(m, feeds[:6], 1, name="feeds_last")
+        feeds_ones, feeds_e, ones_shift = feeds[0], feeds[1], feeds[2:]
+        one = Signal(self.operand_bits, reset_less=True)
         m.d.sync += one.eq(Const(1, 1) << ones_shift)
         m.d.comb += self.operands.one.eq(one)
         for lane in range(n):
-            is_row = Signal(name=f"is_row_{lane}")
+            is_row = Signal(name=f"is_row_{lane}", reset_less=True)
             m.d.sync += is_row.eq(rows > lane)
             source = Signal(2, name=f"source_{lane}")
             with m.If(~issued | (feeds_ones & ~is_row)):
@@ -326,6 +335,12 @@ class Sequencer(wiring.Component):
         # What becomes of the sums.
         m.d.comb += self.epilogue.valid.eq(epilogue.active)
         m.d.comb += [self.epilogue[name].eq(epilogue.tile[name]) for name in EPILOGUE_FIELDS]
+        # A register, which lanes of words hang on: which row comes next is known.
+        write_index = Mux(busy, write.following, self.host_request.index)
+        with m.Switch(write_index):
+            for index in range(n):
+                with m.Case(index):
+                    m.d.sync += self.write_turn.eq(-index % n)
         with m.If(busy):
             m.d.comb += [
                 self.write_request.address.eq(write.tile.address),
@@ -363,10 +378,10 @@ class Sequencer(wiring.Component):
             self.count_write.eq(
                 delayed(m, last_row & write.tile.last, 2, name="count_write", reset=True)
             ),
-            self.count_add.eq(delayed(m, ~write.tile.first_step, 2, name="count_add", reset=True)),
+            self.count_add.eq(delayed(m, ~write.tile.first_step, 2, name="count_add")),
         ]
-        number = Signal.like(self.count_address)  # of the next instruction
-        count_address = Signal.like(self.count_address)
+        number = Signal.like(self.count_address, reset_less=True)  # of the next instruction
+        count_address = Signal.like(self.count_address, reset_less=True)
         counted = Signal.like(self.counted)
         m.d.comb += [self.counted.eq(counted), self.count_address.eq(count_address)]
         with m.If(start):

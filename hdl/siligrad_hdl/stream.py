@@ -114,7 +114,7 @@ class Stream(wiring.Component):
         # A sign bit of a counter tells the last round, and of what is left of a segment the round
         # before: so its end is a register, and next to nothing is between that and what is taken. A
         # waiting segment is not taken.
-        delay_left = Signal(17, init=-1)
+        delay_left = Signal(17, reset_less=True)  # set before a segment is valid
         ready = Signal()
         waiting = ~delay_left[-1]
         m.d.comb += [

@@ -67,9 +67,13 @@ class Watchdog(wiring.Component):
         first = delayed(m, self.start, 1, name="first", reset=True)
         low_met = Signal()
         m.d.sync += [
-            low_met.eq(self.busy & ~first & (self.cycles[:half] == self.limit[:half])),
-            self.end.eq(self.busy & low_met & (self.cycles[half:] == self.limit[half:])),
+            low_met.eq(self.cycles[:half] == self.limit[:half]),
+            self.end.eq(self.cycles[half:] == self.limit[half:]),
         ]
+        with m.If(~self.busy | first):
+            m.d.sync += low_met.eq(0)
+        with m.If(~self.busy | ~low_met):
+            m.d.sync += self.end.eq(0)
         with m.If(self.start):
             m.d.sync += self.overrun.eq(0)
         with m.Elif(self.end):

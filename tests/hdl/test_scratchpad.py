@@ -87,6 +87,7 @@ def test_rows_columns_and_words_are_read_as_they_were_written(array: int, depth:
             item, enable, lanes = writes[cycle] if cycle < cycles else ({}, 0, [0] * array)
             if item:
                 ctx.set(writer.request, item)
+                ctx.set(writer.turn, -item["index"] % array)
             ctx.set(writer.enable, enable)
             for lane in range(array):
                 ctx.set(writer.lanes[lane], lanes[lane])

@@ -69,9 +69,11 @@ class WrittenMemory(wiring.Component):  # type: ignore[misc]  # Amaranth has no 
         m = Module()
         m.submodules.memory = memory = self._memory
         m.submodules.writer = writer = self._writer
+        index = self.write_request.index
         m.d.comb += [
             memory.request.eq(self.read_request),
             writer.request.eq(self.write_request),
+            writer.turn.eq(Mux(index == 0, 0, memory.array - index)),
             writer.enable.eq(self.write_enable),
             memory.write_enable.eq(writer.write_enables[0]),
         ]

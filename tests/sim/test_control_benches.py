@@ -129,7 +129,7 @@ def run_host_interface(
         e_depth=25,
         program_depth=19,
     )
-    latency = 3 + Timing(n).rotate
+    latency = 4 + Timing(n).rotate
     return run_bench(
         component(geometry=geometry, address_bits=5, read_latency=latency - early),
         "siligrad_sim.benches.host_interface",
@@ -181,7 +181,7 @@ class SwapsHalves(HostInterface):
         ({"component": SwapsHalves}, r"cycle \d+: limit 0x[0-9a-f]+, want 0x[0-9a-f]+"),
         (
             {"early": 1},
-            r"cycle \d+: acknowledge True in cycle 5 of reading word 0x0, want it in cycle 6",
+            r"cycle \d+: acknowledge True in cycle 7 of reading word 0x0, want it in cycle 8",
         ),
     ],
 )

@@ -97,14 +97,28 @@ class CobsEncoder(wiring.Component):
         full = Signal()  # the code is that of a full block
         sent = Signal(range(depth))
         over = Signal()  # nothing is left to send, as of the cycle before
-        fetched = Signal(BlockMemory.latency)  # all ones when the byte is there
+        fetched = Signal(1 + BlockMemory.latency)  # all ones when the byte is there
+        # A byte that was taken, or the end of the frame: it is looked at in the next cycle.
+        byte = Signal(8)
+        is_zero = Signal()
+        has_byte = Signal()
+        ends = Signal()
+        # What is written lies in registers on the way to the memory.
+        write_enable = Signal()
+        write_address = Signal(range(depth))
+        write_data = Signal(8)
+        m.d.sync += write_enable.eq(0)
+        m.d.comb += [
+            frame.write_enable.eq(write_enable),
+            frame.write_address.eq(write_address),
+            frame.write_data.eq(write_data),
+        ]
+
+        def write(address: Signal, data: Signal) -> None:
+            m.d.sync += [write_enable.eq(1), write_address.eq(address), write_data.eq(data)]
 
         def close_block() -> None:
-            m.d.comb += [
-                frame.write_enable.eq(1),
-                frame.write_address.eq(code_place),
-                frame.write_data.eq(code),
-            ]
+            write(code_place, code)
             m.d.sync += [code_place.eq(place), place.eq(place + 1), code.eq(1), full.eq(0)]
 
         m.d.comb += frame.read_address.eq(sent)
@@ -114,25 +128,29 @@ class CobsEncoder(wiring.Component):
             with m.State("FILL"):
                 with m.If(full):
                     close_block()
-                with m.Else():
-                    m.d.comb += self.data.ready.eq(1)
-                    with m.If(self.end):
+                with m.Elif(ends):
+                    close_block()
+                    m.d.sync += [ends.eq(0), sent.eq(0), fetched.eq(0)]
+                    m.next = "SEND"
+                with m.Elif(has_byte):
+                    m.d.sync += has_byte.eq(0)
+                    with m.If(is_zero):
                         close_block()
-                        m.d.sync += [sent.eq(0), fetched.eq(0)]
-                        m.next = "SEND"
-                    with m.Elif(self.data.valid & (self.data.payload == 0)):
-                        close_block()
-                    with m.Elif(self.data.valid):
-                        m.d.comb += [
-                            frame.write_enable.eq(1),
-                            frame.write_address.eq(place),
-                            frame.write_data.eq(self.data.payload),
-                        ]
+                    with m.Else():
+                        write(place, byte)
                         m.d.sync += [
                             place.eq(place + 1),
                             code.eq(code + 1),
                             full.eq(code == _FULL - 1),
                         ]
+                with m.Else():
+                    m.d.comb += self.data.ready.eq(1)
+                    m.d.sync += [
+                        byte.eq(self.data.payload),
+                        is_zero.eq(self.data.payload == 0),
+                        has_byte.eq(self.data.valid),
+                        ends.eq(self.end),
+                    ]
             with m.State("SEND"):
                 m.d.comb += [
                     self.busy.eq(1),

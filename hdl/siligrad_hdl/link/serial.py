@@ -80,38 +80,45 @@ class LinkCommands(wiring.Component):
         length = Signal(range(_bytes(_REQUEST) + 4 * WORDS_MAX + CRC_BYTES + 2))
         word = Signal(32)
         position = Signal(len(length))
-        taken = Signal()
         first = Signal(init=1)  # the length is zero
-        # As of the cycle before: a frame ends two cycles after its last byte or later.
-        long_enough, intact = Signal(), Signal()
+        # A byte is taken from a register. Bytes, and the end of a frame, come two cycles apart or
+        # more, so all that hangs on the length may be as of the cycle before.
+        data = Signal(8)
+        taken = Signal()
+        ends, complete = Signal(), Signal()
+        long_enough, intact, in_words = Signal(), Signal(), Signal()
         m.d.sync += [
+            data.eq(self.data),
+            taken.eq(self.data_valid & listening & ~skipping),
+            ends.eq(self.end),
+            complete.eq(self.complete),
             long_enough.eq(length >= words_before + CRC_BYTES),
             intact.eq(crc_in.match_detected),
+            in_words.eq(length >= words_before),
+            position.eq(length - words_before),
         ]
         m.d.comb += [
-            taken.eq(self.data_valid & listening & ~skipping),
-            position.eq(length - words_before),
             crc_in.start.eq(first),
             crc_in.valid.eq(taken),
-            crc_in.data.eq(self.data),
-            words.write_enable.eq(taken & (length >= words_before) & (position[:2] == 3)),
+            crc_in.data.eq(data),
+            words.write_enable.eq(taken & in_words & (position[:2] == 3)),
             words.write_address.eq(position[2:]),
-            words.write_data.eq(Cat(word[8:], self.data)),
+            words.write_data.eq(Cat(word[8:], data)),
         ]
         with m.If(taken):
             with m.If(~length.all()):  # too many bytes stay too many
                 m.d.sync += length.eq(length + 1)
             m.d.sync += first.eq(0)
-            m.d.sync += word.eq(Cat(word[8:], self.data))
-            with m.If(length < words_before):
-                m.d.sync += request.eq(Cat(request.as_value()[8:], self.data))
+            m.d.sync += word.eq(Cat(word[8:], data))
+            with m.If(~in_words):
+                m.d.sync += request.eq(Cat(request.as_value()[8:], data))
         with m.If(self.data_valid & ~listening):
             m.d.sync += skipping.eq(1)
-        with m.If(self.end):
+        with m.If(ends):
             m.d.sync += skipping.eq(0)
 
-        # Judging, a cycle after a frame has ended: sums and comparisons of words take their time.
-        # All but the length of a request is known long before.
+        # Judging, two cycles after a frame has ended: sums and comparisons of words take their
+        # time. All but the length of a request is known long before.
         session = Signal(32)
         number = Signal(32)
         next_number = Signal(32)
@@ -143,6 +150,12 @@ class LinkCommands(wiring.Component):
             & (received == expected)
             & ~(is_hello & (request.session == 0))
         )
+        begins = Signal()  # another session
+        goes_on = Signal()  # the session, with a request that was not yet carried out
+        m.d.sync += [
+            begins.eq(understood & is_hello & ~same_session),
+            goes_on.eq(understood & ~is_hello & same_session & ~no_session & is_next),
+        ]
 
         # Carrying out and answering.
         left = Signal(range(WORDS_MAX + 1))  # words, less one; its sign bit ends
@@ -166,15 +179,17 @@ class LinkCommands(wiring.Component):
         with m.FSM():
             with m.State("LISTEN"):
                 m.d.comb += listening.eq(1)
-                with m.If(self.end):
+                with m.If(ends):
                     m.d.sync += [length.eq(0), first.eq(1), received.eq(length)]
-                    sound = self.complete & ~skipping & long_enough & intact
+                    sound = complete & ~skipping & long_enough & intact
                     m.d.sync += is_request.eq(sound & ~request.operation[7])
                     m.next = "CHECK"
             with m.State("CHECK"):
                 m.next = "LISTEN"
                 with m.If(is_request):
-                    m.next = "JUDGE"
+                    m.next = "WEIGH"
+            with m.State("WEIGH"):
+                m.next = "JUDGE"
             with m.State("JUDGE"):
                 m.d.sync += [
                     left.eq(request.count),
@@ -183,17 +198,17 @@ class LinkCommands(wiring.Component):
                     status.eq(Answer.DONE),
                 ]
                 m.next = "ANSWER"
-                with m.If(~understood):
-                    m.d.sync += status.eq(Answer.NOT_UNDERSTOOD)
-                with m.Elif(is_hello), m.If(~same_session):
+                with m.If(begins):
                     m.d.sync += [session.eq(request.session), number.eq(request.number)]
-                with m.Elif(~same_session | no_session):
-                    m.d.sync += status.eq(Answer.OTHER_SESSION)
-                with m.Elif(is_next):
+                with m.If(goes_on):
                     m.d.sync += number.eq(next_number)
                     with m.If(is_write):
                         m.next = "FETCH"
-                with m.Elif(~same_number):
+                with m.If(~understood):
+                    m.d.sync += status.eq(Answer.NOT_UNDERSTOOD)
+                with m.Elif(~is_hello & (~same_session | no_session)):
+                    m.d.sync += status.eq(Answer.OTHER_SESSION)
+                with m.Elif(~is_hello & ~goes_on & ~same_number):
                     m.d.sync += status.eq(Answer.OTHER_NUMBER)
 
             with m.State("FETCH"):

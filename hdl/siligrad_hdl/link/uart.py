@@ -69,19 +69,19 @@ class UartReceiver(wiring.Component):
 
         bits = Signal(_FRAME_BITS - 1)  # the newest on top; the start bit is not kept
         left = Signal(range(_FRAME_BITS + 1))
-        wait = Signal(range(self.bit_cycles))
+        wait = Signal(range(-1, self.bit_cycles))  # cycles that are left, less one
         m.d.sync += self.bytes.valid.eq(0)
         m.d.comb += self.bytes.payload.eq(bits[:8])
         with m.If(left == 0):
             # Halfway into the start bit; from there on, every bit is looked at in its middle.
-            m.d.sync += wait.eq(self.bit_cycles // 2 - 1)
+            m.d.sync += wait.eq(self.bit_cycles // 2 - 2)
             with m.If(~wire):
                 m.d.sync += left.eq(_FRAME_BITS)
-        with m.Elif(wait != 0):
+        with m.Elif(~wait[-1]):
             m.d.sync += wait.eq(wait - 1)
         with m.Else():
             m.d.sync += [
-                wait.eq(self.bit_cycles - 1),
+                wait.eq(self.bit_cycles - 2),
                 left.eq(left - 1),
                 bits.eq(Cat(bits[1:], wire)),
             ]
@@ -116,20 +116,20 @@ class UartTransmitter(wiring.Component):
         m = Module()
         bits = Signal(_FRAME_BITS, init=-1)
         left = Signal(range(_FRAME_BITS + 1))
-        wait = Signal(range(self.bit_cycles))
+        wait = Signal(range(-1, self.bit_cycles))  # cycles that are left, less one
         m.d.comb += [self.bytes.ready.eq(left == 0), self.wire.eq(bits[0])]
         with m.If(left == 0), m.If(self.bytes.valid):
             m.d.sync += [
                 bits.eq(Cat(Const(0, 1), self.bytes.payload, Const(1, 1))),
                 left.eq(_FRAME_BITS),
-                wait.eq(self.bit_cycles - 1),
+                wait.eq(self.bit_cycles - 2),
             ]
-        with m.Elif(wait != 0):
+        with m.Elif(~wait[-1]):
             m.d.sync += wait.eq(wait - 1)
         with m.Else():
             m.d.sync += [
                 bits.eq(Cat(bits[1:], Const(1, 1))),
                 left.eq(left - 1),
-                wait.eq(self.bit_cycles - 1),
+                wait.eq(self.bit_cycles - 2),
             ]
         return m

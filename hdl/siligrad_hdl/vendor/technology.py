@@ -45,6 +45,9 @@ class Technology:
         Programs of a build, by their names in :mod:`siligrad_hdl.boards.tools`.
     synthesis, routing
         Options of Yosys' command for the family, and of nextpnr.
+    unread
+        Types of cells, each with an output, that place and route takes room for although nobody
+        reads it; :func:`siligrad_hdl.boards.netlist.cut_unread` cuts it off.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Technology:
     tools: tuple[str, ...]
     synthesis: tuple[str, ...] = ()
     routing: tuple[str, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 ICE40 = Technology(
@@ -89,6 +93,10 @@ ECP5 = Technology(
     tools=("yosys", "nextpnr-ecp5", "ecppack"),
     # Of lookup tables of four inputs alone: a rotator takes a third fewer of them, and is faster.
     synthesis=("-nowidelut",),
+    # Time counts for more than the length of wires: an array of 8 x 8 is a tenth faster.
+    routing=("--placer-heap-timingweight", "30"),
+    # The last carry of an adder is led out of its chain, which takes a slice.
+    unread=(("CCU2C", "COUT"),),
 )
 
 NEXUS = Technology(

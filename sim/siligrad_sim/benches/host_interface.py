@@ -206,7 +206,7 @@ class Bench:
     async def access(self, address: int, value: int | None) -> None:
         """Carry a request, and check its answer, its effect and its time."""
         dut = self.dut
-        took = 2 if value is not None else 6 + Timing(self.world.geometry.array).rotate
+        took = 4 if value is not None else 8 + Timing(self.world.geometry.array).rotate
         dut.host__strobe.value = 1
         dut.host__write.value = int(value is not None)
         dut.host__address.value = address

@@ -197,6 +197,8 @@ class Bench:
             assert got == self.row(write[1]), (
                 f"cycle {cycle}: {write[0].name} is written at {got}, want {self.row(write[1])}"
             )
+            turn = int(dut.write_turn.value)
+            assert turn == -got.number % n, f"cycle {cycle}: turn {turn} of row {got.number}"
 
         # Saturations of a row are known a cycle after it, and their sum another one later.
         row_at = cycle + schedule.rotate
@@ -285,14 +287,19 @@ async def gives_the_memories_to_the_host_while_idle(dut: Any) -> None:
     await bench.begin()
     rng = random_generator()
     width = bench.address_bits + (bench.array - 1).bit_length() + 2
+    before = 0
     for cycle in range(100):
         request, write = int(rng.integers(1 << width)), int(rng.integers(8))
         dut.host_request.value, dut.host_write.value = request, write
         await settled()
-        names = [*(f"requests__{memory}" for memory in range(3)), "write_request"]
-        for name in names:
+        wanted = {f"requests__{memory}": before for memory in range(3)} | {"write_request": request}
+        index = before >> bench.address_bits & (1 << (bench.array - 1).bit_length()) - 1
+        if index < bench.array:
+            wanted["write_turn"] = -index % bench.array
+        for name, want in wanted.items():
             got = int(getattr(dut, name).value)
-            assert got == request, f"cycle {cycle}: {name} {got:#x}, want {request:#x}"
+            assert got == want, f"cycle {cycle}: {name} {got:#x}, want {want:#x}"
+        before = request
         got = int(dut.write_enable.value)
         assert got == write, f"cycle {cycle}: write enables {got:03b}, want {write:03b}"
         await bench.cycle()
