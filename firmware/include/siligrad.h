@@ -215,8 +215,8 @@ enum siligrad_load_mode {
 int siligrad_open(struct siligrad *device, const struct siligrad_bus *bus);
 
 /* Begin to load an image. Its tensors and their names are kept in `tensors` and `names`, which must stay until another
- * image is loaded: there must be room for all of them, and in `names` for one byte more than the names have with their
- * zeros (the demo network has 9 tensors and 350 bytes of names: 351 are enough). With `names` NULL and `name_room` 0
+ * image is loaded: there must be room for all of them, and `name_room` must be larger than the names with their zeros by
+ * at least one byte (the demo network has 9 tensors and some 300 bytes of names). With `names` NULL and `name_room` 0
  * names are dropped, and tensors are known by index, in the order of the image.
  * The program that was loaded before is forgotten. SILIGRAD_EBUSY while a run is going on. */
 int siligrad_load_begin(struct siligrad_loader *loader, struct siligrad *device, enum siligrad_load_mode mode,

@@ -16,15 +16,24 @@ from siligrad import datasets, losses, nn
 from siligrad.isa import Memory
 from siligrad_sim.reference import ReferenceDevice
 
-__all__ = ["Expected", "demo_program", "expected", "pieces", "small_program"]
+__all__ = [
+    "Expected",
+    "demo_program",
+    "expected",
+    "hinge_step",
+    "pieces",
+    "small_batch",
+    "small_program",
+]
 
 
-def loss(params: Any, x: Any, y: Any) -> Any:
-    margin = np_.maximum(1 - y * nn.predict(params, x), 0)
-    return np_.mean(np_.sum(margin**2, axis=1))
+def hinge_step(params: Any, x: Any, y: Any) -> Any:
+    """Return the parameters of a perceptron after a step, with the squared hinge as its loss."""
 
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        margin = np_.maximum(1 - y * nn.predict(params, x), 0)
+        return np_.mean(np_.sum(margin**2, axis=1))
 
-def step(params: Any, x: Any, y: Any) -> Any:
     slopes = sg.grad(loss)(params, x, y)
     return [
         (W - 2**-4 * dW, b - 2**-4 * db) for (W, b), (dW, db) in zip(params, slopes, strict=True)
@@ -37,8 +46,17 @@ def demo_program(array: int = 8) -> tuple[sg.Program, tuple[NDArray[Any], NDArra
     digits = datasets.optdigits()
     x, y = digits.train_images[:16], losses.one_vs_rest(digits.train_labels[:16], 10)
     params = nn.perceptron(np.random.default_rng(0), [64, 32, 10])
-    program = sg.compile(step, params, x, y, donate=0, headroom=2, target=sg.Target(array=array))
+    program = sg.compile(
+        hinge_step, params, x, y, donate=0, headroom=2, target=sg.Target(array=array)
+    )
     return program, (x, y)
+
+
+def small_batch(
+    rng: np.random.Generator, *steps: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return inputs and targets of :func:`small_program`, with an axis of steps if asked for."""
+    return rng.random((*steps, 4, 5)), np.where(rng.integers(0, 2, (*steps, 4, 3)), 1.0, -1.0)
 
 
 @cache
@@ -48,13 +66,11 @@ def small_program(
     """Return a training step of a small network and its data, with an axis of steps if several."""
     rng = np.random.default_rng(array)
     params = nn.perceptron(rng, [5, 4, 3])
-    batches = steps, 4
-    x = rng.random((*batches, 5))
-    y = np.where(rng.integers(0, 2, (*batches, 3)), 1.0, -1.0)
+    x, y = small_batch(rng, steps)
     target = sg.Target(array=array, x_depth=64, w_depth=64, e_depth=64, program_depth=64)
     if array == 8:  # the accelerator of the demo program, to build only one
         target = sg.Target(array=8, x_depth=256, w_depth=512, e_depth=256, program_depth=64)
-    program = sg.compile(step, params, x[0], y[0], donate=0, target=target, steps=steps)
+    program = sg.compile(hinge_step, params, x[0], y[0], donate=0, target=target, steps=steps)
     return program, (x, y) if steps > 1 else (x[0], y[0])
 
 

@@ -18,7 +18,7 @@ from typing import Protocol, Self
 
 from cobs import cobs
 
-__all__ = ["BadLine", "BoardThread", "LinkedPort", "Words"]
+__all__ = ["BadLine", "BoardThread", "LinkedPort", "Memory", "Words", "untouched"]
 
 
 class Words(Protocol):
@@ -28,7 +28,23 @@ class Words(Protocol):
     def write(self, address: int, value: int, /) -> None: ...
 
 
+class Memory:
+    """Words that are what was written last; each write is counted."""
+
+    def __init__(self) -> None:
+        self.words: dict[int, int] = {}
+        self.written: list[tuple[int, int]] = []
+
+    def read(self, address: int) -> int:
+        return self.words.get(address, 0)
+
+    def write(self, address: int, value: int) -> None:
+        self.words[address] = value
+        self.written.append((address, value))
+
+
 def untouched(frame: bytes) -> list[bytes]:
+    """Be a good line."""
     return [frame]
 
 
@@ -46,7 +62,7 @@ class BadLine:
             return [frame]
         self.damaged += 1
         at = self.random.randrange(len(frame))
-        kind = self.random.randrange(5)
+        kind = self.random.randrange(6)
         if kind == 0:
             changed = frame[at] ^ 1 << self.random.randrange(8)
             return [frame[:at] + bytes([changed]) + frame[at + 1 :]]
@@ -57,17 +73,20 @@ class BadLine:
         if kind == 3:
             self.late.append(frame)
             return []
-        return [*self.late, frame]
+        return [*self.late, frame] if kind == 4 else [frame, *self.late]  # old ones once more
 
 
 class LinkedPort:
-    """A board: bytes in, bytes out. Frames of both directions go through `line`."""
+    """A board: bytes in, bytes out. Frames of both directions go through `line`.
+
+    `executed` has the address and the words of each request to write that was carried out.
+    """
 
     def __init__(self, port: Words, line: Callable[[bytes], list[bytes]] = untouched) -> None:
         self.port = port
         self.line = line
         self.session = self.number = 0
-        self.writes = 0
+        self.executed: list[tuple[int, ...]] = []
         self.status = 128  # of what is well
         self._heard = b""
 
@@ -107,9 +126,10 @@ class LinkedPort:
                 values = [self.port.read(address + index) for index in range(count)]
                 words = struct.pack(f"<{count}I", *values)
             elif number != self.number:
-                for index, value in enumerate(struct.unpack(f"<{count}I", data[14:-4])):
+                values = list(struct.unpack(f"<{count}I", data[14:-4]))
+                for index, value in enumerate(values):
                     self.port.write(address + index, value)
-                self.writes += 1
+                self.executed.append((address, *values))
             self.number = number
         return struct.pack("<IIB", session, number, status) + words
 

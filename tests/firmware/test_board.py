@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 
 import siligrad as sg
-import siligrad.numpy as np_
-from siligrad import nn
 from siligrad.device import DeviceError, DeviceUnavailable, device_class, open_device
 from siligrad.isa import Geometry, Memory
 from siligrad_host import SerialDevice
 from siligrad_sim.board import SimulatedBoard
 from siligrad_sim.lockstep import Lockstep
 from siligrad_sim.reference import ReferenceDevice
+from tests.firmware.driver_programs import small_batch, small_program
 
 pytestmark = pytest.mark.xdist_group("board")
-
-TARGET = sg.Target(array=2, x_depth=64, w_depth=64, e_depth=64, program_depth=64)
-
-
-def step(params: Any, x: Any, y: Any) -> Any:
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        margin = np_.maximum(1 - y * nn.predict(params, x), 0)
-        return np_.mean(np_.sum(margin**2, axis=1))
-
-    slopes = sg.grad(loss)(params, x, y)
-    return [
-        (W - 2**-4 * dW, b - 2**-4 * db) for (W, b), (dW, db) in zip(params, slopes, strict=True)
-    ]
 
 
 @pytest.fixture(scope="module")
 def program() -> sg.Program:
-    rng = np.random.default_rng(0)
-    params = nn.perceptron(rng, [5, 4, 3])
-    x, y = rng.random((4, 5)), np.where(rng.integers(0, 2, (4, 3)), 1.0, -1.0)
-    return sg.compile(step, params, x, y, donate=0, target=TARGET)
+    return small_program(array=2)[0]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +39,7 @@ def in_lockstep(name: str, program: sg.Program, runs: int) -> SerialDevice:
         pair = Lockstep(ReferenceDevice(program.geometry), device)
         pair.load(program, seed=3)
         for _ in range(runs):
-            x, y = rng.random((4, 5)), np.where(rng.integers(0, 2, (4, 3)), 1.0, -1.0)
+            x, y = small_batch(rng)
             result = pair.run(x, y)
             assert result.first is None, str(result.first)
             assert result.device.cycles == program.cycles
@@ -145,7 +127,7 @@ def test_a_thousand_commands_on_a_bad_line_are_carried_out_once_each(program: sg
             device.load(program, seed=5)
             rng = np.random.default_rng(1)
             while device.counters["requests"] < 1000:
-                x, y = rng.random((4, 5)), np.where(rng.integers(0, 2, (4, 3)), 1.0, -1.0)
+                x, y = small_batch(rng)
                 assert device.run(x, y) == reference.run(x, y)
             for memory in Memory:
                 depth = program.geometry.depth(memory)

@@ -21,11 +21,9 @@ from tests.firmware.c_driver import (
     Bus,
     Driver,
     DriverError,
-    build_library,
-    load_library,
 )
 from tests.firmware.driver_programs import expected, pieces, small_program
-from tests.firmware.linked_port import BadLine, BoardThread, LinkedPort
+from tests.firmware.linked_port import BadLine, BoardThread, LinkedPort, Memory
 from tests.firmware.reference_port import ReferencePort
 
 pytestmark = pytest.mark.xdist_group("board")
@@ -103,8 +101,7 @@ class CLink:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    library = load_library(build_library(tmp_path_factory.mktemp("link")))
+def library(library: ctypes.CDLL) -> ctypes.CDLL:
     library.sizeof_siligrad_link.restype = ctypes.c_size_t
     word, pointer = ctypes.c_uint32, ctypes.c_void_p
     library.siligrad_link_open.argtypes = (pointer, pointer, word, word)
@@ -113,21 +110,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     library.siligrad_link_bus.argtypes = (pointer, ctypes.POINTER(Bus))
     library.siligrad_link_bus.restype = None
     return library
-
-
-class Memory:
-    """Words that are what was written last; each write is counted."""
-
-    def __init__(self) -> None:
-        self.words: dict[int, int] = {}
-        self.written: list[tuple[int, int]] = []
-
-    def read(self, address: int) -> int:
-        return self.words.get(address, 0)
-
-    def write(self, address: int, value: int) -> None:
-        self.words[address] = value
-        self.written.append((address, value))
 
 
 def test_frames_are_those_of_another_library(library: ctypes.CDLL) -> None:
@@ -186,7 +168,7 @@ def test_the_driver_gathers_words_and_trains_over_a_bad_line(library: ctypes.CDL
     link = CLink(library, board.hear)
     driver = Driver(library, link.bus())
     driver.load(pieces(program.to_bytes(), 0))
-    loaded = board.writes
+    loaded = len(board.executed)
     driver.call("siligrad_seed", 0)
     for _ in range(2):
         for name, codes in want.codes.items():

@@ -24,8 +24,6 @@ from tests.firmware.c_driver import (
     Bus,
     Driver,
     DriverError,
-    build_library,
-    load_library,
     python_bus,
 )
 from tests.firmware.driver_programs import (
@@ -37,11 +35,6 @@ from tests.firmware.driver_programs import (
 from tests.firmware.reference_port import ReferencePort
 
 pytestmark = pytest.mark.xdist_group("driver")
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return load_library(build_library(tmp_path_factory.mktemp("driver")))
 
 
 class SimulationBus(ctypes.Structure):

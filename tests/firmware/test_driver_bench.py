@@ -10,18 +10,12 @@ import pytest
 import siligrad as sg
 from siligrad_hdl.accelerator import Accelerator
 from siligrad_sim.bench_runner import BenchFailed, run_bench
-from tests.firmware.c_driver import build_library
 from tests.firmware.driver_programs import demo_program, expected, small_program
 
 pytestmark = pytest.mark.xdist_group("driver")
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_library(tmp_path_factory.mktemp("driver"))
-
-
-def run(library: Path, program: sg.Program, data: tuple[Any, ...], wrong: int = 0) -> None:
+def run(library_path: Path, program: sg.Program, data: tuple[Any, ...], wrong: int = 0) -> None:
     runs = 1
     want = expected(program, data, runs)
     n = program.geometry.array
@@ -33,7 +27,7 @@ def run(library: Path, program: sg.Program, data: tuple[Any, ...], wrong: int = 
     tensors["params[0][0]"] = tensors["params[0][0]"].copy()
     tensors["params[0][0]"][1, 0] += wrong
     parameters = {
-        "library": str(library),
+        "library": str(library_path),
         "image": program.to_bytes().hex(),
         "runs": runs,
         "codes": {name: codes[0].tolist() for name, codes in want.codes.items()},
@@ -50,10 +44,10 @@ def run(library: Path, program: sg.Program, data: tuple[Any, ...], wrong: int = 
     assert passed == ["the_driver_trains"]
 
 
-def test_the_demo_network_trains_through_cocotb(library: Path) -> None:
-    run(library, *demo_program(array=4))
+def test_the_demo_network_trains_through_cocotb(library_path: Path) -> None:
+    run(library_path, *demo_program(array=4))
 
 
-def test_a_wrong_weight_is_noticed(library: Path) -> None:
+def test_a_wrong_weight_is_noticed(library_path: Path) -> None:
     with pytest.raises(BenchFailed, match=r"params\[0\]\[0\]"):
-        run(library, *small_program(), wrong=1)
+        run(library_path, *small_program(), wrong=1)

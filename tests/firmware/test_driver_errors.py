@@ -4,98 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import errno
 import re
-import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-import siligrad as sg
 from siligrad import image
 from siligrad.isa import Geometry
-from siligrad.registers import REGION_BITS, Region, Register, Status
-from tests.firmware.c_driver import (
-    FIRMWARE,
-    Driver,
-    DriverError,
-    build_library,
-    load_library,
-    python_bus,
-)
+from siligrad.registers import Region, Register, Status
+from tests.firmware.c_driver import Driver, DriverError, python_bus
+from tests.firmware.driver_bed import CODES, Bed, resealed
 from tests.firmware.driver_programs import expected, pieces, small_program
 from tests.firmware.reference_port import ReferencePort
 
 pytestmark = pytest.mark.xdist_group("driver")
 
-HEADER = (FIRMWARE / "include" / "siligrad.h").read_text(encoding="utf-8")
-CODES = {
-    name: int(value) for name, value in re.findall(r"^    (SILIGRAD_E\w+) = (-\d+),", HEADER, re.M)
-}
 LINK = {"SILIGRAD_ENOANSWER", "SILIGRAD_ESESSION", "SILIGRAD_ENUMBER", "SILIGRAD_EPROTOCOL"}
 """These are of the link: test_c_link.py reaches them."""
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return load_library(build_library(tmp_path_factory.mktemp("driver")))
-
-
-class Bed:
-    """A driver in front of the reference, whose every access may fail or lie."""
-
-    def __init__(self, library: ctypes.CDLL, program: sg.Program, **port: Any) -> None:
-        self.program = program
-        self.port = ReferencePort(program.geometry, **port)
-        self.fails_after: int | None = None
-        self.failure = errno.EIO
-        self.lies: dict[int, int] = {}
-        self.others_start = False
-        self.accesses = 0
-        self.driver: Driver
-        self.library = library
-
-    def access(self) -> None:
-        self.accesses += 1
-        if self.fails_after is not None and self.accesses > self.fails_after:
-            raise OSError(self.failure, "gone")
-
-    def read(self, address: int) -> int:
-        self.access()
-        if self.others_start and address >> REGION_BITS == Region.X:
-            self.port.status |= Status.REFUSED
-        return self.lies.get(address, self.port.read(address))
-
-    def write(self, address: int, value: int) -> None:
-        self.access()
-        self.port.write(address, value)
-
-    def open(self) -> Driver:
-        self.driver = Driver(self.library, python_bus(self.read, self.write))
-        return self.driver
-
-    def load(self, blob: bytes | None = None, **options: Any) -> Driver:
-        driver = self.open()
-        driver.load([self.program.to_bytes() if blob is None else blob], **options)
-        return driver
-
-
-def resealed(blob: bytes, at: int, layout: str, *values: int) -> bytes:
-    """Return `blob` with other values at an offset, and the CRC that belongs to them."""
-    changed = bytearray(blob)
-    struct.pack_into(layout, changed, at, *values)
-    struct.pack_into("<I", changed, 16, 0)
-    struct.pack_into("<I", changed, 16, zlib.crc32(changed))
-    return bytes(changed)
-
-
-def section(blob: bytes, name: str) -> int:
-    """Return where a section of an image begins."""
-    offset: int = struct.unpack_from("<I", blob, 48 + 8 * image.SECTIONS.index(name))[0]
-    return offset
 
 
 CASES: dict[str, list[tuple[Callable[[Bed], Any], str]]] = {}
@@ -230,43 +157,6 @@ def an_image_with_a_wrong_bit(bed: Bed) -> None:
     blob = bytearray(bed.program.to_bytes())
     blob[-1] ^= 1
     bed.load(bytes(blob))
-
-
-CONTRADICTIONS: dict[str, Callable[[bytes], tuple[int, str, int]]] = {
-    "no cycles": lambda _: (40, "<Q", 0),
-    "a section that begins elsewhere": lambda _: (56, "<I", 96),
-    "a section that is too long": lambda _: (84, "<I", 1 << 20),
-    "a program of half a line": lambda blob: (52, "<I", struct.unpack_from("<I", blob, 52)[0] - 8),
-    "a program that ends within an instruction": lambda blob: (
-        section(blob, "program") + 3,
-        "B",
-        255,
-    ),
-    "a name that is elsewhere": lambda blob: (section(blob, "tensors"), "<I", 1 << 16),
-    "a role that does not exist": lambda blob: (section(blob, "tensors") + 4, "B", 5),
-    "a memory that does not exist": lambda blob: (section(blob, "tensors") + 5, "B", 3),
-    "a flag that does not exist": lambda blob: (section(blob, "tensors") + 6, "B", 8),
-    "a base outside": lambda blob: (section(blob, "tensors") + 8, "<I", 63),
-    "a base that wraps": lambda blob: (section(blob, "tensors") + 8, "<I", 0xFFFFFFFD),
-    "no rows": lambda blob: (section(blob, "tensors") + 12, "<I", 0),
-    "rows that wrap": lambda blob: (section(blob, "tensors") + 12, "<I", 0xFFFFFFFF),
-    "columns that wrap": lambda blob: (section(blob, "tensors") + 16, "<I", 0xFFFFFFFF),
-    "a limit that no word holds": lambda blob: (section(blob, "tensors") + 24, "<I", 1 << 15),
-    "a limit below what is loaded": lambda blob: (section(blob, "tensors") + 24, "<I", 0),
-    "data that are elsewhere": lambda blob: (section(blob, "tensors") + 36, "<I", 2),
-    "data that are missing": lambda blob: (section(blob, "tensors") + 36, "<I", 0xFFFFFFFF),
-    "a code that does not exist": lambda blob: (section(blob, "data"), "<h", -(1 << 15)),
-}
-
-
-@pytest.mark.parametrize("what", CONTRADICTIONS)
-def test_an_image_that_contradicts_itself_is_refused(library: ctypes.CDLL, what: str) -> None:
-    program, _ = small_program()
-    blob = program.to_bytes()
-    bed = Bed(library, program)
-    with pytest.raises(DriverError, match="or compile it again") as caught:
-        bed.load(resealed(blob, *CONTRADICTIONS[what](blob)))
-    assert caught.value.code == CODES["SILIGRAD_EIMAGE"], what
 
 
 @case("SILIGRAD_EIMAGE", "compile it again")

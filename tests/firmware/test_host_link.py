@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siligrad_host import Link, LinkError, cobs
+from tests.firmware.linked_port import BadLine, LinkedPort, Memory, untouched
 
 bytestrings = st.one_of(
     st.binary(max_size=600),
@@ -38,63 +38,20 @@ def test_what_is_no_frame_is_not_decoded(frame: bytes) -> None:
     assert cobs.decode(frame) == expected
 
 
-def untouched(frame: bytes) -> list[bytes]:
-    return [frame]
-
-
-class Board:
-    """A board of 128 words, and a line that does to each frame what `line` says."""
+class Board(LinkedPort):
+    """A board at the other end of a serial port."""
 
     def __init__(self, line: Callable[[bytes], list[bytes]] = untouched) -> None:
-        self.words = [0] * 128
-        self.executed: list[tuple[int, ...]] = []
-        self.session = self.number = 0
-        self.line = line
-        self.heard = b""
+        self.memory = Memory()
         self.said = b""
+        super().__init__(self.memory, line)
 
     def write(self, data: bytes) -> None:
-        self.heard += data
-        *frames, self.heard = self.heard.split(b"\0")
-        for frame in frames:
-            for arrived in self.line(frame) if frame else []:
-                if (reply := self.answer(arrived)) is not None:
-                    check = struct.pack("<I", zlib.crc32(reply))
-                    for sent in self.line(other_cobs.encode(reply + check)):
-                        self.said += sent + b"\0"
+        self.said += self.hear(data)
 
     def read(self, size: int) -> bytes:
         part, self.said = self.said[:size], self.said[size:]
         return part
-
-    def answer(self, frame: bytes) -> bytes | None:
-        try:
-            data = other_cobs.decode(frame)
-        except other_cobs.DecodeError:
-            return None
-        if len(data) < 18 or struct.pack("<I", zlib.crc32(data[:-4])) != data[-4:]:
-            return None
-        session, number, operation, count, address = struct.unpack("<IIBBI", data[:14])
-        if operation >= 128:
-            return None
-        status, words = 128, b""
-        if operation == 0:
-            if session != self.session:
-                self.session, self.number = session, number
-        elif session != self.session:
-            status = 129
-        elif number not in {self.number, (self.number + 1) % 2**32}:
-            status = 130
-        else:
-            if operation == 1:
-                got = self.words[address : address + count + 1]
-                words = struct.pack(f"<{count + 1}I", *got)
-            elif number != self.number:
-                values = struct.unpack(f"<{count + 1}I", data[14:-4])
-                self.words[address : address + count + 1] = values
-                self.executed.append((address, *values))
-            self.number = number
-        return struct.pack("<IIB", session, number, status) + words
 
 
 def test_words_arrive_in_as_many_frames_as_they_need() -> None:
@@ -106,35 +63,6 @@ def test_words_arrive_in_as_many_frames_as_they_need() -> None:
     assert [len(item) - 1 for item in board.executed] == [64, 36]
     assert link.read(0, 0).tolist() == []
     assert (link.resent, link.dropped) == (0, 0)
-
-
-class BadLine:
-    """Damages, cuts, drops, repeats and delays frames."""
-
-    def __init__(self, seed: int, share: float) -> None:
-        self.random = random.Random(seed)
-        self.share = share
-        self.late: list[bytes] = []
-        self.damaged = 0
-
-    def __call__(self, frame: bytes) -> list[bytes]:
-        if self.random.random() >= self.share:
-            return [frame]
-        self.damaged += 1
-        kind = self.random.randrange(5)
-        at = self.random.randrange(len(frame))
-        if kind == 0:
-            return [
-                frame[:at] + bytes([frame[at] ^ 1 << self.random.randrange(8)]) + frame[at + 1 :]
-            ]
-        if kind == 1:
-            return [frame[:at]]
-        if kind == 2:
-            return [frame, frame]
-        if kind == 3:
-            self.late.append(frame)
-            return []
-        return [frame, *self.late]  # old ones once more
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -154,7 +82,7 @@ def test_a_thousand_commands_on_a_bad_line_are_a_thousand_executions(seed: int) 
         if command % 50 == 0:
             np.testing.assert_array_equal(link.read(0, 128), mirror)
     assert board.executed == expected
-    assert board.words == mirror.tolist()
+    assert [board.memory.read(address) for address in range(128)] == mirror.tolist()
     assert line.damaged > 200
     assert link.resent > 100
 

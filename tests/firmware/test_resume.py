@@ -12,48 +12,30 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 import siligrad as sg
-import siligrad.numpy as np_
-from siligrad import nn
 from siligrad.device import DeviceError, device_class
 from siligrad.registers import Register
 from siligrad_cli.main import main
 from siligrad_host import SerialDevice
 from siligrad_host import serial as serial_device
 from siligrad_sim.board import SimulatedBoard
+from tests.firmware.driver_programs import small_program
 
 pytestmark = pytest.mark.xdist_group("board")
 
 STEPS = 24
 FEW = 8
 KILLS = 10
-# That of test_board.py, so that the board is built once.
-TARGET = sg.Target(array=2, x_depth=64, w_depth=64, e_depth=64, program_depth=64)
-
-
-def step(params: Any, x: Any, y: Any) -> Any:
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        margin = np_.maximum(1 - y * nn.predict(params, x), 0)
-        return np_.mean(np_.sum(margin**2, axis=1))
-
-    slopes = sg.grad(loss)(params, x, y)
-    return [
-        (W - 2**-4 * dW, b - 2**-4 * db) for (W, b), (dW, db) in zip(params, slopes, strict=True)
-    ]
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = np.random.default_rng(0)
-    params = nn.perceptron(rng, [5, 4, 3])
-    x, y = rng.random((4, 5)), np.where(rng.integers(0, 2, (4, 3)), 1.0, -1.0)
+    """That of test_board.py, so that the board is built once."""
     path = tmp_path_factory.mktemp("image") / "net.sgp"
-    sg.compile(step, params, x, y, donate=0, target=TARGET).save(path)
+    small_program(array=2)[0].save(path)
     return path
 
 

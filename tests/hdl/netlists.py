@@ -8,14 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from amaranth.back import rtlil
 from numpy.typing import NDArray
 
 import siligrad as sg
-import siligrad.numpy as np_
 from siligrad import nn
 from siligrad.host import HostDevice
 from siligrad_hdl.accelerator import Accelerator
@@ -25,6 +23,7 @@ from siligrad_hdl.flow import COLLISIONS
 from siligrad_sim.icarus import IcarusDevice
 from siligrad_sim.lockstep import Lockstep
 from siligrad_sim.reference import ReferenceDevice
+from tests.firmware.driver_programs import hinge_step
 from tests.hdl.ecp5_cells import ecp5_models
 from tests.hdl.gowin_cells import gowin_models
 
@@ -42,7 +41,6 @@ __all__ = [
     "ice40_cells",
     "run_yosys",
     "small_program",
-    "small_step",
 ]
 
 SEED = 3
@@ -52,19 +50,6 @@ TARGET = sg.Target(array=2, x_depth=16, w_depth=16, e_depth=16, program_depth=32
 """An array of 2 x 2 with tiny memories."""
 
 
-def small_step(params: Any, x: Any, y: Any) -> Any:
-    """Return the parameters of a perceptron after a step, with the squared hinge as its loss."""
-
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        margin = np_.maximum(1 - y * nn.predict(params, x), 0)
-        return np_.mean(np_.sum(margin**2, axis=1))
-
-    slopes = sg.grad(loss)(params, x, y)
-    return [
-        (W - 2**-4 * dW, b - 2**-4 * db) for (W, b), (dW, db) in zip(params, slopes, strict=True)
-    ]
-
-
 def batch(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return inputs and targets of a step of :func:`small_program`."""
     rng = np.random.default_rng(seed)
@@ -72,10 +57,10 @@ def batch(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def small_program(bits: int = 16) -> sg.Program:
-    """Return :func:`small_step` as a program for an array of 2 x 2 with tiny memories."""
+    """Return a step of a perceptron as a program for an array of 2 x 2 with tiny memories."""
     target = replace(TARGET, operand_bits=bits, word_bits=bits, sum_bits=2 * bits + 8)
     params = nn.perceptron(np.random.default_rng(0), [3, 2])
-    return sg.compile(small_step, params, *batch(1), donate=0, target=target)
+    return sg.compile(hinge_step, params, *batch(1), donate=0, target=target)
 
 
 def _share(family: str, name: str) -> str:

@@ -22,7 +22,8 @@ from siligrad.isa import Memory, encode_program
 from siligrad.registers import Held, Register, Status, element_address, program_address
 from siligrad_hdl.accelerator import Accelerator, to_verilog
 from siligrad_sim.reference import ReferenceDevice
-from tests.hdl.netlists import SEED, TARGET, NetlistDevice, batch, small_program, small_step
+from tests.firmware.driver_programs import hinge_step
+from tests.hdl.netlists import SEED, TARGET, NetlistDevice, batch, small_program
 
 ALL = Held.X | Held.W | Held.E | Held.PROGRAM
 
@@ -90,7 +91,7 @@ def test_a_start_is_all_that_a_baked_accelerator_needs(
 
 def test_registers_begin_with_what_a_loop_needs() -> None:
     params, (x, y) = nn.perceptron(np.random.default_rng(0), [3, 2]), batch(1)
-    looped = sg.compile(small_step, params, x, y, donate=0, target=TARGET, steps=3)
+    looped = sg.compile(hinge_step, params, x, y, donate=0, target=TARGET, steps=3)
     verilog = to_verilog(looped.geometry, baked=looped.baked())
     with NetlistDevice(looped.geometry, verilog=verilog) as device:
         names = ("ENTRY", "STEPS", "X_STRIDE", "W_STRIDE", "E_STRIDE", "LIMIT", "LIMIT_HIGH")
