@@ -187,7 +187,8 @@ class Accelerator(wiring.Component):
 
         # The program memory, which the sequencer reads while busy, and the host else.
         m.d.comb += [
-            program.read_address.eq(Mux(sequencer.busy, sequencer.line_address, host.line)),
+            sequencer.host_line.eq(host.line),
+            program.read_address.eq(sequencer.line_address),
             program.read_enable.eq(~sequencer.busy | sequencer.line_enable),
             program.output_enable.eq(~sequencer.busy | sequencer.line_output),
             program.write_words.eq(host.line_words),
@@ -217,6 +218,8 @@ class Accelerator(wiring.Component):
         # runs.
         m.d.comb += [
             epilogue.control.eq(sequencer.epilogue),
+            epilogue.idle.eq(~sequencer.busy),
+            epilogue.word.eq(host.request_write_data),
             writer.request.eq(sequencer.write_request),
             writer.turn.eq(sequencer.write_turn),
             writer.enable.eq(sequencer.write_enable),
@@ -228,8 +231,6 @@ class Accelerator(wiring.Component):
                 epilogue.aux[lane].eq(operands.aux[lane]),
                 writer.lanes[lane].eq(epilogue.results[lane]),
             ]
-        with m.If(~sequencer.busy):
-            m.d.comb += writer.lanes[0].eq(host.request_write_data)
         for memory in Memory:
             skewed = self.memories[memory]
             m.d.comb += skewed.write_enable.eq(writer.write_enables[memory])

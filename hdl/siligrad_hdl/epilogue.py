@@ -314,6 +314,8 @@ class Epilogue(wiring.Component):
         Results; a whole row, ``latency`` cycles after column 0.
     saturations : :py:`Out(range(array + 1))`
         Number of saturated elements of a row, one cycle after its results.
+    idle, word : :py:`In(1)`, :py:`In(signed(word_bits))`
+        While it is idle, ``results[0]`` is ``word``, a cycle later: what a host writes.
     load : :py:`In(array)`
         Lanes whose shift register is set to ``load_state`` (:py:`In(32)`) in this cycle.
     states : :py:`Out(32).array(array)`
@@ -339,6 +341,8 @@ class Epilogue(wiring.Component):
             "aux": In(signed(word_bits)).array(array),
             "results": Out(signed(word_bits)).array(array),
             "saturations": Out(range(array + 1)),
+            "idle": In(1),
+            "word": In(signed(word_bits)),
             "load": In(array),
             "load_state": In(32),
             "states": Out(32).array(array),
@@ -358,8 +362,15 @@ class Epilogue(wiring.Component):
                 lane.load.eq(self.load[j]),
                 lane.load_state.eq(self.load_state),
                 self.states[j].eq(lane.state),
-                self.results[j].eq(delayed(m, lane.result, self.array - 1 - j, name=f"result_{j}")),
             ]
+            if j == 0:
+                last = self.array - 1
+                before = delayed(m, lane.result, last - 1, name="result_0")
+                result = Signal(signed(self.word_bits), name=f"result_0_{last}", reset_less=True)
+                m.d.sync += result.eq(Mux(self.idle, self.word, before))
+            else:
+                result = delayed(m, lane.result, self.array - 1 - j, name=f"result_{j}")
+            m.d.comb += self.results[j].eq(result)
             control = lane.control_east
             saturations = Signal(range(j + 2), name=f"saturations_{j}")
             m.d.sync += saturations.eq(count + lane.saturated)

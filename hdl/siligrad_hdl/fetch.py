@@ -138,6 +138,8 @@ class Fetch(wiring.Component):
         Times that the program is executed, where zero means once, and by how many words the
         operands that move are further in X, W and E in the next step. They and ``entry`` stay as
         they are until the last step has been fetched.
+    idle, idle_line : :py:`In(1)`, :py:`In(range(program_depth))`
+        No program is executed; what ``line_address`` is then, a cycle later.
     line_address, line_enable, line_output : :py:`Out(range(program_depth))`, :py:`Out(1)` each
     :py:`Out(1)`
         Read a line, and take what was read over into the output register of the program memory.
@@ -167,6 +169,8 @@ class Fetch(wiring.Component):
             "entry": In(range(program_depth)),
             "steps": In(STEPS_MAX.bit_length()),
             "strides": In(ADDRESS_BITS).array(len(Memory)),
+            "idle": In(1),
+            "idle_line": In(range(program_depth)),
             "line_address": Out(range(program_depth)),
             "line_enable": Out(1),
             "line_output": Out(1),
@@ -269,7 +273,11 @@ class Fetch(wiring.Component):
         ]
         # When all lines of the final instruction have been read, the next is the first.
         all_read = ~m_valid & ~reads[:3].any()
-        with m.If(self.start | (all_read & header.final)):
+        with m.If(self.start):
+            m.d.sync += next_line.eq(self.entry)
+        with m.Elif(self.idle):
+            m.d.sync += next_line.eq(self.idle_line)
+        with m.Elif(all_read & header.final):
             m.d.sync += next_line.eq(self.entry)
         with m.Elif(self.line_enable):
             m.d.sync += next_line.eq(Mux(repeat, second_line, following_line))

@@ -86,6 +86,8 @@ class Sequencer(wiring.Component):
         last.
     counted : :py:`Out(range(instructions_max(program_depth) + 1))`
         Instructions of the last run for which there is such a sum.
+    host_line : :py:`In(range(program_depth))`
+        What ``line_address`` is in the next cycle, while no program runs.
     host_request, host_write : :py:`In(TileRequest)`, :py:`In(3)`
         What the host reads from all memories, where it is asked for in the next cycle, and what it
         writes, while no program runs. It says in the cycle before already where it writes.
@@ -122,6 +124,7 @@ class Sequencer(wiring.Component):
             "count_add": Out(1),
             "count_address": Out(range(instructions_max(program_depth))),
             "counted": Out(range(instructions_max(program_depth) + 1)),
+            "host_line": In(range(program_depth)),
             "host_request": In(request),
             "host_write": In(len(Memory)),
         })
@@ -189,6 +192,8 @@ class Sequencer(wiring.Component):
             fetch.start.eq(start),
             fetch.entry.eq(self.entry),
             fetch.steps.eq(self.steps),
+            fetch.idle.eq(~busy),
+            fetch.idle_line.eq(self.host_line),
             self.line_address.eq(fetch.line_address),
             self.line_enable.eq(fetch.line_enable),
             self.line_output.eq(fetch.line_output),

@@ -101,6 +101,7 @@ class CobsEncoder(wiring.Component):
         # A byte that was taken, or the end of the frame: it is looked at in the next cycle.
         byte = Signal(8)
         is_zero = Signal()
+        ready = Signal()
         has_byte = Signal()
         ends = Signal()
         # What is written lies in registers on the way to the memory.
@@ -121,7 +122,7 @@ class CobsEncoder(wiring.Component):
             write(code_place, code)
             m.d.sync += [code_place.eq(place), place.eq(place + 1), code.eq(1), full.eq(0)]
 
-        m.d.comb += frame.read_address.eq(sent)
+        m.d.comb += [self.data.ready.eq(ready), frame.read_address.eq(sent)]
         # The last block is closed when a frame is sent: the next code would be behind its end.
         m.d.sync += over.eq(sent == code_place)
         with m.FSM():
@@ -144,12 +145,12 @@ class CobsEncoder(wiring.Component):
                             full.eq(code == _FULL - 1),
                         ]
                 with m.Else():
-                    m.d.comb += self.data.ready.eq(1)
                     m.d.sync += [
+                        ready.eq(~ready | ~(self.data.valid | self.end)),
                         byte.eq(self.data.payload),
                         is_zero.eq(self.data.payload == 0),
-                        has_byte.eq(self.data.valid),
-                        ends.eq(self.end),
+                        has_byte.eq(ready & self.data.valid),
+                        ends.eq(ready & self.end),
                     ]
             with m.State("SEND"):
                 m.d.comb += [

@@ -50,7 +50,7 @@ async def follow(dut: Any, rows: list[Row]) -> None:
     aux = [getattr(dut, f"aux__{lane}") for lane in range(n)]
     results = [getattr(dut, f"results__{lane}") for lane in range(n)]
     vectors = [f"{name}__{lane}" for name in ("sums", "aux") for lane in range(n)]
-    await start(dut, dict.fromkeys(["control", "load", "load_state", *vectors], 0))
+    await start(dut, dict.fromkeys(["control", "idle", "word", "load", "load_state", *vectors], 0))
     for number, lane in enumerate(lanes):
         dut.load.value = 1 << number
         dut.load_state.value = lane.state

@@ -28,7 +28,7 @@ from siligrad_sim.benches.programs import random_loop, random_program, scheduled
 from siligrad_sim.benches.schedule import Feed, Row, Schedule
 from siligrad_sim.benches.specification import Operation
 
-INPUTS = ("start", "entry", "steps", "line", "host_request", "host_write")
+INPUTS = ("start", "entry", "steps", "line", "host_line", "host_request", "host_write")
 
 ZERO, X, E, ONE = range(4)
 """Where an element of A comes from, as ``operands`` tells it."""
@@ -124,10 +124,11 @@ class Bench:
                 dut.start.value = int(rng.integers(2))
                 dut.host_request.value = int(rng.integers(1 << self.address_bits))
                 dut.host_write.value = int(rng.integers(8))
+                dut.host_line.value = int(rng.integers(len(self.lines)))
             await settled()
             self.compare(schedule, cycle)
             await self.cycle()
-        for name in ("start", "host_request", "host_write"):
+        for name in ("start", "host_line", "host_request", "host_write"):
             getattr(dut, name).value = 0
         await settled()
         want = schedule.cycles
@@ -287,19 +288,22 @@ async def gives_the_memories_to_the_host_while_idle(dut: Any) -> None:
     await bench.begin()
     rng = random_generator()
     width = bench.address_bits + (bench.array - 1).bit_length() + 2
-    before = 0
+    before, line_before = 0, 0
     for cycle in range(100):
         request, write = int(rng.integers(1 << width)), int(rng.integers(8))
+        line = int(rng.integers(len(bench.lines)))
         dut.host_request.value, dut.host_write.value = request, write
+        dut.host_line.value = line
         await settled()
         wanted = {f"requests__{memory}": before for memory in range(3)} | {"write_request": request}
         index = before >> bench.address_bits & (1 << (bench.array - 1).bit_length()) - 1
         if index < bench.array:
             wanted["write_turn"] = -index % bench.array
+        wanted["line_address"] = line_before
         for name, want in wanted.items():
             got = int(getattr(dut, name).value)
             assert got == want, f"cycle {cycle}: {name} {got:#x}, want {want:#x}"
-        before = request
+        before, line_before = request, line
         got = int(dut.write_enable.value)
         assert got == write, f"cycle {cycle}: write enables {got:03b}, want {write:03b}"
         await bench.cycle()
