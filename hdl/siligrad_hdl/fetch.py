@@ -332,7 +332,10 @@ class Fetch(wiring.Component):
                 m_valid.eq(1),
             ]
             m.d.sync += [header[name].eq(header_0[name]) for name in Header().members]
-        m.d.comb += [self.delay_load.eq(reads[2]), self.delay.eq(header_0.delay - 1)]
+        # Between the program memory and the counter lies a register: no segment is valid before.
+        delay = Signal(self.delay.shape(), reset_less=True)
+        m.d.sync += delay.eq(header_0.delay - 1)
+        m.d.comb += [self.delay_load.eq(reads[3]), self.delay.eq(delay)]
 
         # How far the operands of this instruction have moved, if they do.
         moved = {
