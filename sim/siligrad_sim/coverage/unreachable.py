@@ -44,7 +44,6 @@ class Reason:
 _LONG = "a run of 2**19 cycles, or 2**32"
 _MANY = "2**20 saturated elements in an instruction"
 _NARROW = "operands are 8 bits wide: the largest one is 2**6"
-_AUX = "a row of the auxiliary operand is no word"
 _WORDS = "the host asks for words, not for rows or columns"
 
 REASONS = (
@@ -75,9 +74,7 @@ REASONS = (
     Reason(r"sequencer(\.\w+)?", r"header", 6, 11, "p_tiles, and no memory has 64"),
     Reason(r"sequencer(\.\w+)?", r"(segment|term)\.ones_shift", 3, 3, _NARROW),
     Reason(r"sequencer(\.\w+)?", r"term", 35, 35, _NARROW),
-    Reason(r"sequencer", r"aux_row", 11, 11, _AUX),
-    Reason(r"sequencer", r"aux_row\.word", 0, 0, _AUX),
-    Reason(r"sequencer", r"feeds_(\d|last_1)", 6, 6, _NARROW),
+    Reason(r"sequencer", r"feeds_(\d|last_1)", 5, 5, _NARROW),
     Reason(r"sequencer", r"one", 7, 7, _NARROW),
     Reason(r"siligrad|sequencer|operands", r"(operands|control)\.one", 7, 7, _NARROW),
     Reason(r"siligrad|sequencer|operands", r"operands|control", 13, 13, _NARROW),
