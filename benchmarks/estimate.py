@@ -27,6 +27,7 @@ from siligrad.files import replacing
 from siligrad.isa import Geometry
 from siligrad.program import Program
 from siligrad_hdl.boards import BOARDS, Board, find_board
+from siligrad_hdl.boards.netlist import cut_unread
 from siligrad_hdl.boards.routed import read_report, read_uses
 from siligrad_hdl.boards.tools import find_tool
 from siligrad_hdl.boards.top import BoardTop
@@ -213,6 +214,8 @@ def measure(board: Board, geometry: Geometry) -> Row:
             )
             if done.returncode:
                 raise RowError(f"{tool} fails: {done.stderr[-500:]}")
+            if tool == synthesis[0] and board.technology.unread:
+                cut_unread(work / packing[packing.index("--json") + 1], board.technology.unread)
         log, netlist = (work / packing[packing.index(name) + 1] for name in ("--log", "--json"))
         uses = read_uses(log, netlist)
     return Row(board.name, geometry, **{what: uses[what].used for what in _SIZES})

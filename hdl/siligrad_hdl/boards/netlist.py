@@ -49,7 +49,8 @@ def _cut(module: dict[str, Any], outputs: frozenset[tuple[str, str]]) -> int:
     cut = 0
     for cell in cells:
         for port, bits in cell["connections"].items():
-            if (cell["type"], port) in outputs and read.isdisjoint(bits):
+            known = [bit for bit in bits if bit != "x"]
+            if (cell["type"], port) in outputs and known and read.isdisjoint(known):
                 cell["connections"][port] = ["x"] * len(bits)
                 cut += 1
     return cut
