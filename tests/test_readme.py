@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from siligrad_hdl.boards import BOARDS
+
 README = Path(__file__).parents[1] / "README.md"
 BIN = Path(sys.executable).parent
 
@@ -126,6 +128,17 @@ def test_links_to_files_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if "://" not in target:
             assert (README.parent / target).exists(), target
+
+
+def test_the_table_of_boards_is_todays() -> None:
+    text = README.read_text(encoding="utf-8")
+    found = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text.split("## Boards\n")[1], re.MULTILINE)
+    expected = []
+    for name, board in BOARDS.items():
+        array, bits = board.geometry.array, board.geometry.operand_bits
+        usual = f"{array} × {array}, {bits} bits | {board.clock_mhz:g} MHz"
+        expected.append((name, f"{board.title}, {board.device} | {usual}"))
+    assert found == expected
 
 
 @pytest.mark.parametrize(
