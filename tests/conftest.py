@@ -28,8 +28,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # What is simulated here is short: models that are built quickly are better than quick models.
-    os.environ.setdefault("CXXFLAGS", "-O0")
     # A shell that runs the suite in the background lets it, and all it starts, ignore Ctrl-C; some
     # tests are about Ctrl-C.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -225,8 +225,8 @@ def _build(verilog: str, top: str, simulator: Simulator, *, internals: bool) -> 
             changes: dict[str, str] = {}
             if simulator == "verilator":
                 verilator_shim(Path(shims))
-                # Verilator's own library takes longer to optimise than a bench takes to run.
-                fast = shlex.join(["-O2", *compiler.flags])
+                # A model, and Verilator's own library, take longer to optimise than a bench runs.
+                fast = shlex.join(["-O0", *compiler.flags])
                 changes = verilator.environment(OPT_FAST=fast, OPT_GLOBAL="-O0", OPT_SLOW="-O0")
                 changes["PATH"] = os.pathsep.join([shims, os.environ.get("PATH", os.defpath)])
             with _environment(changes):

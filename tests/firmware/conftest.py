@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.firmware.c_driver import build_library, load_library
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_models() -> Iterator[None]:
-    """Lines are simulated bit by bit here: that takes longer than a compiler that optimises."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("CXXFLAGS")
-        yield
 
 
 @pytest.fixture(scope="session")

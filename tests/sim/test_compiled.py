@@ -73,16 +73,17 @@ def run(
     )
 
 
-@both
 @pytest.mark.parametrize("n", [2, 3, 4])
-def test_a_training_step_is_the_same_in_pysim(device_class: Compiled, n: int) -> None:
+def test_a_training_step_is_the_same_in_pysim(n: int) -> None:
     step = training_step(n, batch=n + 1, inputs=n + 2, hidden=2 * n - 1, outputs=n - 1)
     cycles = set()
-    with device_class(geometry_for(n)) as device, PysimDevice(geometry_for(n)) as other:
+    with PysimDevice(geometry_for(n)) as other:
+        devices = [device_class(geometry_for(n)) for device_class in MODULES]
         for contents in CONTENTS:
-            result = run(device, step, contents, seed=n)
-            assert result == run(other, step, contents, seed=n)
-            cycles.add(result[0])
+            expected = run(other, step, contents, seed=n)
+            for device in devices:
+                assert run(device, step, contents, seed=n) == expected, device.name
+            cycles.add(expected[0])
     assert cycles == {busy_cycles(step.instructions, n)}
 
 
@@ -135,8 +136,8 @@ def test_it_counts_what_it_simulates(device_class: Compiled) -> None:
         device.write_lines(encode_program(small_step().instructions))
         before = device.elapsed
         cycles = device.execute(ONE_STEP, LIMIT)
-        # Besides the run: nine registers written, and three read, in some ten cycles each.
-        assert cycles < device.elapsed - before < cycles + 60
+        # Besides the run: nine registers written in four cycles each, four read in some ten.
+        assert cycles < device.elapsed - before < cycles + 100
 
 
 @both
