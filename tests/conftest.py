@@ -34,3 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if folder := config.getoption("--data"):
         os.environ["SILIGRAD_DATA"] = str(Path(folder).resolve())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest first, so that no processor waits for one of them at the end.
+    longest = {"test_readme.py", "test_packaging.py"}
+    items.sort(key=lambda item: item.path.name not in longest)

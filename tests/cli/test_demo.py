@@ -95,8 +95,8 @@ BROKEN = {
     ),
     "a cycle too many": (
         "fetch.py",
-        "self.delay.eq(header_0.delay - 1)",
-        "self.delay.eq(header_0.delay)",
+        "delay.eq(header_0.delay - 1)",
+        "delay.eq(header_0.delay)",
         "training step 0: the cycle counter is",
     ),
     "a stuck mask": (

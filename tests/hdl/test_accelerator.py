@@ -115,7 +115,7 @@ CASES = [
     (8, 16, 8, 24, (128, 128, 130), 64, 3, "random", 3),
     (8, 16, 16, 40, (128, 128, 128), 64, 2, "random", 2),
 ]
-SEEDS = (0, pytest.param(1, marks=pytest.mark.slow))
+SEEDS = (0, 1)
 
 
 @pytest.mark.parametrize(
