@@ -27,6 +27,7 @@ from siligrad.registers import (
 from siligrad_hdl.ports import HostPort
 from siligrad_hdl.scratchpad import TileRequest
 from siligrad_hdl.sequencer import instructions_max
+from siligrad_hdl.vendor import technology_of
 
 __all__ = ["HostInterface"]
 
@@ -137,6 +138,9 @@ class HostInterface(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        technology = technology_of(platform)
+        spare = technology is None or technology.spare_registers
+        told_in = _register if spare else _gate
         geometry = self.geometry
         n = geometry.array
 
@@ -147,11 +151,15 @@ class HostInterface(wiring.Component):
         comes = Signal()
         act = Signal()
         write = Signal()
-        address = Signal(len(self.host.address), reset_less=True)
+        idle = Signal(init=1)
+        address = self.host.address  # stays as it is until it is acknowledged
+        if spare:
+            address = Signal(len(self.host.address), reset_less=True)
+            with m.If(idle):
+                m.d.sync += address.eq(self.host.address)
         write_data = Signal(32, reset_less=True)
         register_bits = int(max(Register)).bit_length()
         acknowledge = Signal()
-        idle = Signal(init=1)
         # From `comes` to the acknowledgement of a read: the slowest answers, then two registers.
         waiting = Signal(self.read_latency + 1)
         m.d.comb += self.host.acknowledge.eq(acknowledge)
@@ -166,11 +174,7 @@ class HostInterface(wiring.Component):
         with m.Elif(acknowledge):
             m.d.sync += idle.eq(1)
         with m.If(idle):
-            m.d.sync += [
-                write.eq(self.host.write),
-                address.eq(self.host.address),
-                write_data.eq(self.host.write_data),
-            ]
+            m.d.sync += [write.eq(self.host.write), write_data.eq(self.host.write_data)]
 
         # Where the request goes, and whether there is such a word.
         word = address[:REGION_BITS]
@@ -311,11 +315,9 @@ class HostInterface(wiring.Component):
             if isinstance(value, Const):
                 constant |= Mux(register == which, value, 0)
             else:
-                told.append(self._told(m, register == which, value, f"{which.name.lower()}_told"))
+                told.append(told_in(m, register == which, value, f"{which.name.lower()}_told"))
         for lane, state in enumerate(self.lfsr_states):
-            told.append(
-                self._told(m, register == Register.LFSR + lane, state, f"state_{lane}_told")
-            )
+            told.append(told_in(m, register == Register.LFSR + lane, state, f"state_{lane}_told"))
         constants = Signal(32, reset_less=True)
         m.d.sync += constants.eq(constant)
         register_data = _either(m, [constants, *told], "register_data")
@@ -382,22 +384,33 @@ class HostInterface(wiring.Component):
         for item, name, condition, data in answers:
             if self.locked and item in {Region.PROGRAM, Region.W}:
                 continue  # there is no way from them to the port
-            gathered.append(self._told(m, condition, data, f"{name}_told"))
+            gathered.append(told_in(m, condition, data, f"{name}_told"))
         m.d.comb += self.host.read_data.eq(_either(m, gathered, "read_data"))
         return m
 
-    @staticmethod
-    def _told(m: Module, condition: Value, data: Value, name: str) -> Signal:
-        """Return `data` two cycles after `condition` holds, and zero else, from a register.
 
-        The condition only empties the register, which takes no lookup table.
-        """
-        chosen = Signal(name=name)
-        register = Signal(32, name=f"{name}_data")
-        m.d.sync += [chosen.eq(condition), register.eq(data)]
-        with m.If(~chosen):
-            m.d.sync += register.eq(0)
-        return register
+def _register(m: Module, condition: Value, data: Value, name: str) -> Value:
+    """Return `data` two cycles after `condition` holds, and zero else, from a register.
+
+    The condition only empties the register, which takes no lookup table.
+    """
+    chosen = Signal(name=name)
+    register = Signal(32, name=f"{name}_data")
+    m.d.sync += [chosen.eq(condition), register.eq(data)]
+    with m.If(~chosen):
+        m.d.sync += register.eq(0)
+    return register
+
+
+def _gate(m: Module, condition: Value, data: Value, name: str) -> Value:
+    """Return `data` while the condition holds, and zero else, as it was a cycle before.
+
+    Conditions and what is read stay as they are until a read is acknowledged, so it is the same.
+    Two of these are a lookup table, which has room for a register behind it.
+    """
+    chosen = Signal(name=name)
+    m.d.sync += chosen.eq(condition)
+    return Mux(chosen, data, 0)
 
 
 def _either(m: Module, values: Sequence[Value], name: str) -> Signal:

@@ -48,6 +48,9 @@ class Technology:
     unread
         Types of cells, each with an output, that place and route takes room for although nobody
         reads it; :func:`siligrad_hdl.boards.netlist.cut_unread` cuts it off.
+    spare_registers
+        Whether there are more registers than lookup tables are in want of. On iCE40 a register that
+        has none before it takes the place of one.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Technology:
     synthesis: tuple[str, ...] = ()
     routing: tuple[str, ...] = ()
     unread: tuple[tuple[str, str], ...] = ()
+    spare_registers: bool = True
 
 
 ICE40 = Technology(
@@ -70,6 +74,7 @@ ICE40 = Technology(
     blocks=ice40.ram40_blocks,
     inferred_blocks=3,
     tools=("yosys", "nextpnr-ice40", "icepack"),
+    spare_registers=False,
 )
 """iCE40 LP and HX, which have no multipliers: products are made of lookup tables."""
 
@@ -81,6 +86,7 @@ ICE40_ULTRA_PLUS = Technology(
     blocks=ice40.ram40_blocks,
     inferred_blocks=3,
     tools=("yosys", "nextpnr-ice40", "icepack"),
+    spare_registers=False,
 )
 
 ECP5 = Technology(
