@@ -27,16 +27,16 @@ ICEBREAKER = Board(
     clock_source=ClockSource.ICE40_PAD,
     source_mhz=12,
     clock_mhz=24,
-    # Words of 8 bits: of 16, the logic cells do not hold it.
+    # Words of 8 bits, short memories: of more, the logic cells do not hold the addresses.
     geometry=Geometry(
         array=2,
         operand_bits=8,
         word_bits=8,
         sum_bits=22,
-        x_depth=256,
-        w_depth=256,
-        e_depth=256,
-        program_depth=256,
+        x_depth=64,
+        w_depth=64,
+        e_depth=64,
+        program_depth=128,
     ),
     luts=5280,
     multipliers=8,

@@ -86,6 +86,8 @@ ICE40_ULTRA_PLUS = Technology(
     blocks=ice40.ram40_blocks,
     inferred_blocks=3,
     tools=("yosys", "nextpnr-ice40", "icepack"),
+    # Registers of a tile share what enables them: where few do, a lookup table is as good.
+    synthesis=("-dffe_min_ce_use", "8"),
     spare_registers=False,
 )
 
