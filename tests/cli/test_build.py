@@ -312,7 +312,7 @@ def test_a_board_that_is_too_small_is_refused_before_anything_is_run(
 ) -> None:
     assert build(tmp_path / "out", "--array", "4") == 1
     assert error_of(capsys) == (
-        "iCEBreaker is too small: an array of 4 x 4 with banks of 256, 256 and 256 words and 256 "
+        "iCEBreaker is too small: an array of 4 x 4 with banks of 64, 64 and 64 words and 128 "
         "lines of program takes 16 multipliers, and the iCE40UP5K-SG48 has 8"
     )
     assert tools.ran() == []
