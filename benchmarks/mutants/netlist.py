@@ -214,7 +214,7 @@ module {TOP}(
   reg [{_CHOICE_BITS - 1}:0] mutant = 0;
   reg [3:0] reset = 0;
   always @(posedge clk)
-    if (host__strobe & host__write & host__address == {CHOICE}) begin
+    if (host__strobe & host__write & host__address == {CHOICE} & host__acknowledge) begin
       mutant <= host__write_data[{_CHOICE_BITS - 1}:0];
       reset <= 15;
     end else reset <= reset << 1;
