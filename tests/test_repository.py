@@ -421,6 +421,14 @@ def test_locks_agree_where_they_overlap() -> None:
         assert set(second[name]) <= set(first[name]), name
 
 
+@pytest.mark.xdist_group("together")
+def test_groups_hold_tests_together(request: pytest.FixtureRequest, worker_id: str) -> None:
+    if worker_id == "master":
+        pytest.skip("all tests are in one process")
+    # pytest-xdist knows a group by what it adds to the names of its tests.
+    assert request.node.nodeid.endswith("@together")
+
+
 def test_what_is_installed_here_is_what_is_locked() -> None:
     from importlib.metadata import version
 

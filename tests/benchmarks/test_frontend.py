@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("benchmark of the frontend")  # one process makes the table
 PEERS = {"HIPS autograd": "autograd", "JAX jit": "jax", "PyTorch eager": "torch"}
 
 

@@ -25,7 +25,6 @@ from siligrad_sim.benches.device import device_geometry
 GEOMETRY = device_geometry(2)
 
 hardware = pytest.mark.skipif(rtl.missing() is not None, reason=str(rtl.missing()))
-synthesised = pytest.mark.xdist_group("mutants")  # by one process, for all of them
 changed = pytest.mark.skipif(python.missing() is not None, reason=str(python.missing()))
 
 
@@ -57,7 +56,6 @@ def product_inverted(candidates: list[Mutant]) -> Mutant:
 
 @hardware
 @pytest.mark.synthesis
-@synthesised
 def test_every_component_has_its_share_of_mutants_and_no_clock_has(
     candidates: list[Mutant],
 ) -> None:
@@ -74,7 +72,6 @@ def test_every_component_has_its_share_of_mutants_and_no_clock_has(
 
 @hardware
 @pytest.mark.synthesis
-@synthesised
 def test_a_mutant_knows_its_line(candidates: list[Mutant]) -> None:
     mutant = product_inverted(candidates)
     file, line = mutant.lines[-1].split(":")
@@ -88,7 +85,6 @@ def test_a_mutant_knows_its_line(candidates: list[Mutant]) -> None:
 
 @hardware
 @pytest.mark.synthesis
-@synthesised
 def test_what_nobody_sees_is_proved_equivalent_and_nothing_else(
     design: Design, candidates: list[Mutant]
 ) -> None:
@@ -99,7 +95,6 @@ def test_what_nobody_sees_is_proved_equivalent_and_nothing_else(
 
 @hardware
 @pytest.mark.synthesis
-@synthesised
 def test_the_command_lists_what_survived_and_goes_on_where_it_was(
     candidates: list[Mutant],
     tmp_path: Path,

@@ -16,8 +16,6 @@ from siligrad_hdl.accelerator import Accelerator
 from siligrad_sim.board import SimulatedBoard
 from tests.hdl.netlists import small_program
 
-pytestmark = pytest.mark.xdist_group("baked board")
-
 
 def test_a_baked_board_is_run_and_trained_without_being_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -29,8 +29,6 @@ from siligrad_sim.soc.simulation import ChipOnBench, SimulatedChip, bench_verilo
 from siligrad_sim.soc.training import Outcome, watch
 
 # One process builds the chip for all.
-pytestmark = pytest.mark.xdist_group("soc")
-
 FIRMWARE = Path(__file__).parents[2] / "firmware" / "soc"
 LEVELS = np.arange(17) / 16
 

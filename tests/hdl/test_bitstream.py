@@ -21,7 +21,7 @@ from tests.hdl.netlists import (
     small_program,
 )
 
-pytestmark = [pytest.mark.synthesis, pytest.mark.xdist_group("bitstream")]
+pytestmark = pytest.mark.synthesis
 
 PORTS = {
     "clk": 1,

@@ -25,7 +25,7 @@ from tests.hdl.netlists import (
     small_program,
 )
 
-pytestmark = [pytest.mark.synthesis, pytest.mark.xdist_group("netlist")]
+pytestmark = pytest.mark.synthesis
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -120,7 +120,6 @@ ON_ICARUS = [
     array(2),
     array(4, 8, 24),
     array(5),
-    array(8),
     memory(2, 11),
     memory(3, 13),
     memory(4, 16),
@@ -129,7 +128,6 @@ ON_ICARUS = [
     epilogue(3, 8, 24),
     epilogue(2, 4, 8),
     epilogue(4, 16, 48),
-    epilogue(2, 16, 32),
     epilogue(2, 16, 16),
 ]
 
@@ -258,7 +256,6 @@ CONTENTS: list[Contents] = ["zeros", "largest", "random", "coarse"]
     [
         pytest.param(small_step(2, 8, 8), "icarus", id="2-8-icarus"),
         pytest.param(small_step(2, 16, 8, steps=3), "icarus", id="2-16-8-icarus"),
-        pytest.param(replace(small_step(3), geometry=SHARED), "icarus", id="3-16-icarus"),
         pytest.param(replace(small_step(3), geometry=SHARED), "verilator", id="3-16-verilator"),
     ],
 )

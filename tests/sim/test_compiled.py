@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -73,13 +74,15 @@ def run(
     )
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_a_training_step_is_the_same_in_pysim(n: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "kinds"), [(2, CONTENTS), (3, ["largest", "coarse"]), (4, ["random"])]
+)
+def test_a_training_step_is_the_same_in_pysim(n: int, kinds: list[Contents]) -> None:
     step = training_step(n, batch=n + 1, inputs=n + 2, hidden=2 * n - 1, outputs=n - 1)
     cycles = set()
     with PysimDevice(geometry_for(n)) as other:
         devices = [device_class(geometry_for(n)) for device_class in MODULES]
-        for contents in CONTENTS:
+        for contents in kinds:
             expected = run(other, step, contents, seed=n)
             for device in devices:
                 assert run(device, step, contents, seed=n) == expected, device.name
@@ -255,6 +258,11 @@ def test_two_processes_may_build_the_same_at_once(
     device_class: Compiled, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cache = tmp_path_factory.mktemp("cache")
+    # Yosys, compiled for this machine, may come from where it always does.
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for tool in ("wasmtime", "YoWASP"):
+        if (usual / tool).exists():
+            (cache / tool).symlink_to(usual / tool)
     name = device_class.__name__
     script = (
         "from siligrad.isa import Geometry\n"

@@ -217,13 +217,15 @@ def in_lockstep(device: str, program: sg.Program, *inputs: Any) -> None:
             assert result.device.cycles == program.cycles
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+COMPILED = ("cxxrtl", "verilator")
+
+
 @pytest.mark.parametrize(
-    "device",
+    ("device", "name"),
     [
-        "pysim",
-        pytest.param("cxxrtl", marks=pytest.mark.xdist_group("networks")),
-        pytest.param("verilator", marks=pytest.mark.xdist_group("networks")),
+        # Of what is slow, those that are least alike.
+        *(("pysim", name) for name in ("recurrent", "residual before", "frozen", "errors")),
+        *((device, name) for device in COMPILED for name in NETWORKS),
     ],
 )
 def test_the_hardware_does_the_same(device: str, name: str) -> None:
@@ -233,13 +235,7 @@ def test_the_hardware_does_the_same(device: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(
-    "device",
-    [
-        pytest.param("cxxrtl", marks=pytest.mark.xdist_group("networks")),
-        pytest.param("verilator", marks=pytest.mark.xdist_group("networks")),
-    ],
-)
+@pytest.mark.parametrize("device", COMPILED)
 def test_with_narrow_operands_and_steps_too(device: str, name: str) -> None:
     network = NETWORKS[name]
     program = sg.compile(network.step, *arguments(network, 0), donate=0, target=NARROW, steps=3)
