@@ -189,8 +189,8 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             sequencer.host_line.eq(host.line),
             program.read_address.eq(sequencer.line_address),
-            program.read_enable.eq(~sequencer.busy | sequencer.line_enable),
-            program.output_enable.eq(~sequencer.busy | sequencer.line_output),
+            program.read_enable.eq(sequencer.line_enable),
+            program.output_enable.eq(sequencer.line_enable),
             program.write_words.eq(host.line_words),
             program.write_address.eq(host.line),
             program.write_data.eq(host.line_write_data),

@@ -114,6 +114,9 @@ class Fetch(wiring.Component):
     when the last segment of the instruction has been taken, since what it needs of the old header
     is read until then.
 
+    The blocks of the program memory may be far away, so nothing is added up on the way from them:
+    in ``p`` there are the addends, and their sums are on the way to whoever takes the segment.
+
     No multiplier is needed for addresses: those of the current row of tiles of A and of the
     current column of tiles of B are kept for each segment, and one addition leads to the next. How
     far the operands of an instruction have moved is chosen when its header is read; the addition
@@ -140,9 +143,9 @@ class Fetch(wiring.Component):
         they are until the last step has been fetched.
     idle, idle_line : :py:`In(1)`, :py:`In(range(program_depth))`
         No program is executed; what ``line_address`` is then, a cycle later.
-    line_address, line_enable, line_output : :py:`Out(range(program_depth))`, :py:`Out(1)` each
-    :py:`Out(1)`
-        Read a line, and take what was read over into the output register of the program memory.
+    line_address, line_enable : :py:`Out(range(program_depth))`, :py:`Out(1)`
+        Read a line, and take what was read before over into the output register of the program
+        memory. From the second cycle on in which no program is executed, this is always so.
     line : :py:`In(LINE_BITS)`
         That register.
     valid : :py:`Out(1)`
@@ -173,7 +176,6 @@ class Fetch(wiring.Component):
             "idle_line": In(range(program_depth)),
             "line_address": Out(range(program_depth)),
             "line_enable": Out(1),
-            "line_output": Out(1),
             "line": In(LINE_BITS),
             "valid": Out(1),
             "take": In(1),
@@ -201,19 +203,32 @@ class Fetch(wiring.Component):
         }
         # Where the current row of tiles of D, and of the auxiliary operand, begins.
         rows = {name: Signal(bits, name=f"{name}_row", reset_less=True) for name in ("d", "aux")}
-        segment = Signal(self.segment.shape(), reset_less=True)
         tile = Signal(self.tile.shape(), reset_less=True)
-        m.d.comb += [self.segment.eq(segment), self.tile.eq(tile), self.header.eq(header)]
+        m.d.comb += [self.tile.eq(tile), self.header.eq(header)]
 
+        # The three places. A line leaves the memory when behind it one is free, which a register
+        # tells: it is what enables the memory, the loops, and all that belongs to l.
         m_valid = Signal()
         l_valid = Signal()
         p_valid = Signal()
-        p_load = Signal()
         m_to_l = Signal()
+        p_load = Signal()
+        m_last = Signal()
+        reads = Signal(4)
+        m_following, l_following, p_following, moves_on = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             self.valid.eq(p_valid),
             p_load.eq(l_valid & ~p_valid),
-            m_to_l.eq(m_valid & (~l_valid | p_load)),
+            m_following.eq(reads[2] | (m_valid & ~(m_to_l & m_last))),
+            l_following.eq(m_to_l | (l_valid & p_valid)),
+            p_following.eq(Mux(p_valid, ~self.take, l_valid)),
+            moves_on.eq(m_following & ~(l_following & p_following)),
+        ]
+        m.d.sync += [
+            m_valid.eq(m_following),
+            l_valid.eq(l_following),
+            p_valid.eq(p_following),
+            m_to_l.eq(moves_on),
         ]
 
         # The steps. The counter holds what is left, less two. What changes from step to step does
@@ -228,7 +243,7 @@ class Fetch(wiring.Component):
             for memory in Memory
         }
         m.d.comb += [self.first_step.eq(first_step), self.last_step.eq(last_step)]
-        m.d.sync += again.eq(self.take & segment.last & header.final & ~last_step)
+        m.d.sync += again.eq(self.take & self.segment.last & header.final & ~last_step)
         with m.If(self.start):
             m.d.sync += [first_step.eq(1), steps_left.eq(self.steps - 2)]
             m.d.sync += [offset.eq(0) for offset in offsets.values()]
@@ -242,24 +257,26 @@ class Fetch(wiring.Component):
         # are read, and what arrives in l is the first header in the third cycle and the second in
         # the fourth.
         begin = Signal()
-        reads = Signal(4)
-        m.d.comb += begin.eq(self.start | (self.take & segment.last & ~(header.final & last_step)))
+        ends = self.take & self.segment.last
+        m.d.comb += begin.eq(self.start | (ends & ~(header.final & last_step)))
         m.d.sync += reads.eq(Cat(begin, reads[:3]))
 
-        # The loops. A counter holds what is left, less one, so that its sign bit tells the last
-        # round.
+        # The loops. A counter holds what is left, this round included; that it is the last one is
+        # in a register too, since a counter is set from the program memory.
         index = Signal(range(SEGMENTS_MAX), reset_less=True)
-        index_left = Signal(_WIDTH["segments"] + 1, reset_less=True)
-        column_left = Signal(_WIDTH["p_tiles"] + 1, reset_less=True)
-        row_left = Signal(_WIDTH["m_tiles"] + 1, reset_less=True)
+        segments_left = Signal(_WIDTH["segments"], reset_less=True)
+        columns_left = Signal(_WIDTH["p_tiles"], reset_less=True)
+        rows_left = Signal(_WIDTH["m_tiles"], reset_less=True)
         first_row = Signal(reset_less=True)
         first_column = Signal(reset_less=True)
-        m_last_of_tile = index_left[-1]
-        m_last_column = column_left[-1]
-        m_last_tile = m_last_column & row_left[-1]
-        m_last = m_last_of_tile & m_last_tile
+        m_last_of_tile = Signal(reset_less=True)
+        m_last_column = Signal(reset_less=True)
+        m_last_row = Signal(reset_less=True)
+        m_last_tile = m_last_column & m_last_row
+        m.d.comb += m_last.eq(m_last_of_tile & m_last_tile)
 
-        # The line to read: the next one, or the first segment again.
+        # The line to read: the next one, or the first segment again. After the last one another is
+        # read, and not looked at.
         next_line = Signal(range(self.program_depth), reset_less=True)
         first_line = Signal(range(self.program_depth), reset_less=True)
         second_line = Signal(range(self.program_depth), reset_less=True)
@@ -268,19 +285,20 @@ class Fetch(wiring.Component):
         m.d.comb += [
             repeat.eq(m_to_l & m_last_of_tile),
             self.line_address.eq(Mux(repeat, first_line, next_line)),
-            self.line_enable.eq(reads[:3].any() | (m_to_l & ~m_last)),
-            self.line_output.eq(reads[1:3].any() | m_to_l),
         ]
-        # When all lines of the final instruction have been read, the next is the first.
-        all_read = ~m_valid & ~reads[:3].any()
+        m.d.sync += self.line_enable.eq(begin | reads[:2].any() | moves_on | self.idle)
+        # When all lines of the final instruction have been read, the next is the first: three
+        # cycles later, when it may be read already.
+        all_read = Signal()
+        m.d.sync += all_read.eq(header.final & ~m_valid & ~reads[:3].any())
         with m.If(self.start):
             m.d.sync += next_line.eq(self.entry)
         with m.Elif(self.idle):
             m.d.sync += next_line.eq(self.idle_line)
-        with m.Elif(all_read & header.final):
-            m.d.sync += next_line.eq(self.entry)
-        with m.Elif(self.line_enable):
+        with m.Elif(reads[:3].any() | (m_to_l & ~m_last)):
             m.d.sync += next_line.eq(Mux(repeat, second_line, following_line))
+        with m.Elif(all_read):
+            m.d.sync += next_line.eq(self.entry)
 
         l_index = Signal(range(SEGMENTS_MAX), reset_less=True)
         l_first_row = Signal(reset_less=True)
@@ -295,27 +313,31 @@ class Fetch(wiring.Component):
                 l_index.eq(index),
                 l_first_row.eq(first_row),
                 l_first_column.eq(first_column),
-                l_partial.eq(row_left[-1]),
+                l_partial.eq(m_last_row),
                 l_first_of_tile.eq(index == 0),
                 l_alone.eq((index == 0) & m_last_of_tile),
                 l_last_of_tile.eq(m_last_of_tile),
                 l_last_tile.eq(m_last_tile),
                 index.eq(index + 1),
-                index_left.eq(index_left - 1),
-                m_valid.eq(~m_last),
+                segments_left.eq(segments_left - 1),
+                m_last_of_tile.eq(segments_left == 2),
             ]
             with m.If(m_last_of_tile):
                 m.d.sync += [
                     index.eq(0),
-                    index_left.eq(header.segments - 2),
-                    column_left.eq(column_left - 1),
+                    segments_left.eq(header.segments),
+                    m_last_of_tile.eq(header.segments == 1),
+                    columns_left.eq(columns_left - 1),
+                    m_last_column.eq(columns_left == 2),
                     first_column.eq(0),
                 ]
                 with m.If(m_last_column):
                     m.d.sync += [
-                        column_left.eq(header.p_tiles - 2),
+                        columns_left.eq(header.p_tiles),
+                        m_last_column.eq(header.p_tiles == 1),
                         first_column.eq(1),
-                        row_left.eq(row_left - 1),
+                        rows_left.eq(rows_left - 1),
+                        m_last_row.eq(rows_left == 2),
                         first_row.eq(0),
                     ]
         with m.If(reads[2]):
@@ -324,18 +346,20 @@ class Fetch(wiring.Component):
                 first_line.eq(next_line),
                 second_line.eq(following_line),
                 index.eq(0),
-                index_left.eq(header_0.segments - 2),
-                column_left.eq(header_0.p_tiles - 2),
-                row_left.eq(header_0.m_tiles - 2),
+                segments_left.eq(header_0.segments),
+                m_last_of_tile.eq(header_0.segments == 1),
+                columns_left.eq(header_0.p_tiles),
+                m_last_column.eq(header_0.p_tiles == 1),
+                rows_left.eq(header_0.m_tiles),
+                m_last_row.eq(header_0.m_tiles == 1),
                 first_row.eq(1),
                 first_column.eq(1),
-                m_valid.eq(1),
             ]
             m.d.sync += [header[name].eq(header_0[name]) for name in Header().members]
         # Between the program memory and the counter lies a register: no segment is valid before.
-        delay = Signal(self.delay.shape(), reset_less=True)
-        m.d.sync += delay.eq(header_0.delay - 1)
-        m.d.comb += [self.delay_load.eq(reads[3]), self.delay.eq(delay)]
+        delay = Signal(_WIDTH["delay"], reset_less=True)
+        m.d.sync += delay.eq(header_0.delay)
+        m.d.comb += [self.delay_load.eq(reads[3]), self.delay.eq(delay - 1)]
 
         # How far the operands of this instruction have moved, if they do.
         moved = {
@@ -359,15 +383,6 @@ class Fetch(wiring.Component):
             m.d.sync += [register.eq(header_1[name]) for name, register in strides.items()]
             m.d.sync += [row.eq(header_1[f"{name}_base"]) for name, row in rows.items()]
 
-        with m.If(m_to_l):
-            m.d.sync += l_valid.eq(1)
-        with m.Elif(p_load):
-            m.d.sync += l_valid.eq(0)
-        with m.If(p_load):
-            m.d.sync += p_valid.eq(1)
-        with m.Elif(self.take):
-            m.d.sync += p_valid.eq(0)
-
         # Where the current row of tiles of A and the current column of tiles of B begin, for each
         # segment. A segment is in l for two cycles at least before its address is used, unless it
         # is of the first tile, which begins at the base. What is prepared is written a cycle
@@ -382,40 +397,52 @@ class Fetch(wiring.Component):
             running.read_address.eq(index),
             running.write_enable.eq(was_loaded),
             running.write_address.eq(p_index),
-            running.write_data.eq(Cat(segment.a_tile, segment.b_tile)),
+            running.write_data.eq(Cat(self.segment.a_tile, self.segment.b_tile)),
         ]
-        a_before = Mux(l_alone, segment.a_tile, running.read_data[:bits])
-        b_before = Mux(l_alone, segment.b_tile, running.read_data[bits:])
+        a_before = Mux(l_alone, self.segment.a_tile, running.read_data[:bits])
+        b_before = Mux(l_alone, self.segment.b_tile, running.read_data[bits:])
 
         # The first row of tiles of A begins at the base in every column, and so moves in each.
         a_moved = Mux(line.a_moves, moved["a"], 0)
         b_moved = Mux(line.b_moves, moved["b"], 0)
-        a_further = Mux(l_first_row, a_moved, Mux(l_first_column, line.a_m, 0))
-        b_further = Mux(l_first_column, b_moved, line.b_p)
+        before = {
+            "a": Mux(l_first_row, line.a_base, a_before),
+            "b": Mux(l_first_column, line.b_base, b_before),
+        }
+        further = {
+            "a": Mux(l_first_row, a_moved, Mux(l_first_column, line.a_m, 0)),
+            "b": Mux(l_first_column, b_moved, line.b_p),
+        }
+        for name in ("a", "b"):
+            p_before = Signal(bits, name=f"p_{name}_before", reset_less=True)
+            p_further = Signal(bits, name=f"p_{name}_further", reset_less=True)
+            with m.If(p_load):
+                m.d.sync += [p_before.eq(before[name]), p_further.eq(further[name])]
+            m.d.comb += self.segment[f"{name}_tile"].eq(p_before + p_further)
         # One chain of carries, not two: lookup tables know what a small number is, less three.
-        pad = Signal(signed(len(line.pad) + 1))
-        with m.Switch(line.pad):
-            for cycles in range(1 << len(line.pad)):
-                with m.Case(cycles):
-                    m.d.comb += pad.eq(cycles - 3)
+        p_k = Signal(len(line.k), reset_less=True)
+        p_pad = Signal(signed(len(line.pad) + 1), reset_less=True)
+        m.d.comb += [self.segment.terms.eq(p_k - 2), self.segment.cycles.eq(p_k + p_pad)]
         with m.If(p_load):
-            m.d.sync += [
-                p_index.eq(l_index),
-                segment.a_tile.eq(Mux(l_first_row, line.a_base, a_before) + a_further),
-                segment.b_tile.eq(Mux(l_first_column, line.b_base, b_before) + b_further),
-                segment.a_k.eq(line.a_k),
-                segment.b_k.eq(line.b_k),
-                segment.terms.eq(line.k - 2),
-                segment.cycles.eq(line.k + pad),
-                segment.a_column.eq(line.a_column),
-                segment.b_column.eq(line.b_column),
-                segment.ones.eq(line.ones),
-                segment.ones_shift.eq(line.ones_shift),
-                segment.partial.eq(l_partial),
-                segment.first_of_tile.eq(l_first_of_tile),
-                segment.last_of_tile.eq(l_last_of_tile),
-                segment.last.eq(l_last_of_tile & l_last_tile),
-            ]
+            m.d.sync += [p_index.eq(l_index), p_k.eq(line.k)]
+            with m.Switch(line.pad):
+                for cycles in range(1 << len(line.pad)):
+                    with m.Case(cycles):
+                        m.d.sync += p_pad.eq(cycles - 3)
+        as_they_are = {
+            **{name: line[name] for name in ("a_k", "b_k", "a_column", "b_column")},
+            **{name: line[name] for name in ("ones", "ones_shift")},
+            "partial": l_partial,
+            "first_of_tile": l_first_of_tile,
+            "last_of_tile": l_last_of_tile,
+            "last": l_last_of_tile & l_last_tile,
+        }
+        for name, value in as_they_are.items():
+            field = self.segment[name]
+            register = Signal(len(field), name=f"p_{name}", reset_less=True)
+            with m.If(p_load):
+                m.d.sync += register.eq(value)
+            m.d.comb += field.eq(register)
 
         # Where the tiles of D and of the auxiliary operand are. How far the next one is from that
         # before, or from the row before, is chosen on the way to l; the first one begins its row,
@@ -426,15 +453,15 @@ class Fetch(wiring.Component):
         with m.If(p_load & l_first_of_tile):
             m.d.sync += [tile.first.eq(l_first), tile.last.eq(l_last_tile)]
         for name, row in rows.items():
-            further = Signal(bits, name=f"{name}_further", reset_less=True)
+            l_further = Signal(bits, name=f"l_{name}_further", reset_less=True)
             following = Signal(bits, name=f"{name}_following")
             with m.If(m_to_l):
-                m.d.sync += further.eq(
+                m.d.sync += l_further.eq(
                     Mux(first_column, strides[f"{name}_m"], strides[f"{name}_p"])
                 )
                 with m.If(first_row & first_column):
-                    m.d.sync += further.eq(moved[name])
-            m.d.comb += following.eq(Mux(l_first_column, row, tile[name]) + further)
+                    m.d.sync += l_further.eq(moved[name])
+            m.d.comb += following.eq(Mux(l_first_column, row, tile[name]) + l_further)
             with m.If(p_load & l_first_of_tile):
                 m.d.sync += tile[name].eq(following)
                 with m.If(l_first_column):

@@ -63,7 +63,7 @@ class Sequencer(wiring.Component):
         As in :class:`~siligrad_hdl.fetch.Fetch`. They and ``entry`` do not change while busy.
     busy : :py:`Out(1)`
         A program runs, from the cycle after ``start`` on.
-    line_address, line_enable, line_output, line
+    line_address, line_enable, line
         To the program memory, as in :class:`~siligrad_hdl.fetch.Fetch`.
     requests : :py:`Out(TileRequest).array(3)`
         What to read from X, W and E in this cycle.
@@ -109,7 +109,6 @@ class Sequencer(wiring.Component):
             "busy": Out(1),
             "line_address": Out(range(program_depth)),
             "line_enable": Out(1),
-            "line_output": Out(1),
             "line": In(LINE_BITS),
             "requests": Out(request).array(len(Memory)),
             "operands": Out(OperandControl(array=array, operand_bits=operand_bits)),
@@ -196,7 +195,6 @@ class Sequencer(wiring.Component):
             fetch.idle_line.eq(self.host_line),
             self.line_address.eq(fetch.line_address),
             self.line_enable.eq(fetch.line_enable),
-            self.line_output.eq(fetch.line_output),
             fetch.line.eq(self.line),
             fetch.take.eq(stream.take),
             stream.valid.eq(fetch.valid),

@@ -95,8 +95,8 @@ BROKEN = {
     ),
     "a cycle too many": (
         "fetch.py",
-        "delay.eq(header_0.delay - 1)",
-        "delay.eq(header_0.delay)",
+        "self.delay.eq(delay - 1)",
+        "self.delay.eq(delay)",
         "training step 0: the cycle counter is",
     ),
     "a stuck mask": (

@@ -37,7 +37,7 @@ def follow(array: int, program: list[Instruction], schedule: Schedule, steps: St
     m.d.comb += [
         memory.read_address.eq(dut.line_address),
         memory.read_enable.eq(dut.line_enable),
-        memory.output_enable.eq(dut.line_output),
+        memory.output_enable.eq(dut.line_enable),
         dut.line.eq(memory.line),
     ]
 

@@ -63,11 +63,10 @@ class Bench:
         """End this cycle, whose outputs have settled, for the sequencer and the memory."""
         dut = self.dut
         address = int(dut.line_address.value)
-        read, output = bool(dut.line_enable.value), bool(dut.line_output.value)
+        enable = bool(dut.line_enable.value)
         await next_cycle(dut)
-        if output:
+        if enable:
             dut.line.value = self._output
-        if read:
             # A line that does not exist may be fetched ahead; it decides nothing.
             self._output = self.lines[address] if address < len(self.lines) else 0
 

@@ -96,7 +96,7 @@ def _bench(array: int, lines: int, build: Build) -> str:
         for number, word in enumerate(words):
             with m.Case(number):
                 m.d.sync += read.eq(word)
-    with m.If(sequencer.line_output):
+    with m.If(sequencer.line_enable):
         m.d.sync += output.eq(read)
     m.d.comb += [
         sequencer.line.eq(output),
