@@ -174,6 +174,12 @@ class LinkCommands(wiring.Component):
             head.number.eq(request.number),
             head.status.eq(status),
             self.reply.payload.eq(sending[:8]),
+        ]
+        # What is answered is checked a cycle late, so that nothing is between registers and a sum.
+        starts_check, checks = Signal(), Signal()
+        m.d.sync += [
+            crc_out.start.eq(starts_check),
+            crc_out.valid.eq(checks),
             crc_out.data.eq(sending[:8]),
         ]
         with m.FSM():
@@ -224,7 +230,7 @@ class LinkCommands(wiring.Component):
                         m.next = "ANSWER"
 
             with m.State("ANSWER"):
-                m.d.comb += crc_out.start.eq(1)
+                m.d.comb += starts_check.eq(1)
                 m.d.sync += [
                     sending.eq(head),
                     bytes_left.eq(_bytes(_REPLY) - 2),
@@ -234,28 +240,25 @@ class LinkCommands(wiring.Component):
             with m.State("SEND"):
                 m.d.comb += self.reply.valid.eq(1)
                 with m.If(self.reply.ready):
-                    m.d.comb += crc_out.valid.eq(1)
+                    m.d.comb += checks.eq(1)
                     m.d.sync += [sending.eq(sending >> 8), bytes_left.eq(bytes_left - 1)]
                     with m.If(bytes_left[-1]):
                         m.next = "NEXT"
             with m.State("NEXT"):
+                m.d.sync += [sending.eq(crc_out.crc), bytes_left.eq(2)]
                 with m.If(is_check), m.If(self.reply.ready):
                     m.d.comb += self.reply_end.eq(1)
                     m.next = "LISTEN"
                 with m.Elif(reads_on):
                     m.next = "READ"
-                with m.Else():
-                    m.d.sync += [sending.eq(crc_out.crc), bytes_left.eq(2), is_check.eq(1)]
+                with m.Elif(~crc_out.valid):
+                    m.d.sync += is_check.eq(1)
                     m.next = "SEND"
             with m.State("READ"):
                 m.d.comb += self.host.strobe.eq(1)
+                m.d.sync += [sending.eq(self.host.read_data), bytes_left.eq(2)]
                 with m.If(self.host.acknowledge):
-                    m.d.sync += [
-                        sending.eq(self.host.read_data),
-                        bytes_left.eq(2),
-                        left.eq(left - 1),
-                        address.eq(address + 1),
-                    ]
+                    m.d.sync += [left.eq(left - 1), address.eq(address + 1)]
                     m.next = "SEND"
         m.d.comb += [self.host.address.eq(address), self.host.write_data.eq(words.read_data)]
         return m
