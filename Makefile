@@ -80,16 +80,19 @@ python:
 	echo "siligrad: needs Python 3.11 or later, but $(PYTHON) is $$($(PYTHON) -V 2>&1): type 'make PYTHON=...'" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); }
 
-# The index is pip's business: whichever it is set to use, the hashes decide what is accepted.
+# The index is pip's business: whichever it is set to use, the hashes decide what is accepted. Most of what is installed
+# is never imported, so nothing is compiled beforehand.
+PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
+
 $(INSTALLED): requirements.lock pyproject.toml | python
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Other libraries that judge ours: large, and of no use to anything but the tests.
 $(ORACLES): requirements-oracle.lock $(INSTALLED)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-oracle.lock
+	$(PIP_INSTALL) --require-hashes -r requirements-oracle.lock
 	@touch $@
 
 # What the tests need beyond Python's packages: Icarus, a C++ compiler, what unpacks an iCE40's bitstream, and the shared

@@ -61,6 +61,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # process and waited for by none. Some files share it with others, and say so themselves.
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))

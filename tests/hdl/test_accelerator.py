@@ -430,7 +430,7 @@ def tiles(k: int, pad: int = 0, count: int = 1, **fields: int) -> Instruction:
         (3, [tiles(9), tiles(3)], 12),
         (7, [tiles(7)], 8),
         (8, [tiles(8)], 4),
-        (16, [tiles(16), tiles(16, b_column=1)], 3),
+        (8, [tiles(8), tiles(8, b_column=1)], 3),
     ],
 )
 def test_saturations_of_all_steps_are_added_up_however_close_these_are(

@@ -45,6 +45,7 @@ def test_what_a_cell_or_a_port_reads_stays(tmp_path: Path) -> None:
     assert carries(path) == {"first": [2], "second": ["x"], "third": [4]}
 
 
+@pytest.mark.synthesis
 @pytest.mark.xdist_group("flow")
 def test_place_and_route_takes_less_for_an_adder_whose_carry_is_cut_off(tmp_path: Path) -> None:
     (tmp_path / "top.v").write_text(
