@@ -91,6 +91,8 @@ def test_what_nobody_sees_is_proved_equivalent_and_nothing_else(
     assert proof_of(design, product_never_reset(candidates), seconds=20) == "equal in every state"
     assert proof_of(design, product_inverted(candidates), seconds=20) is None
     assert proof_of(design, product_never_reset(candidates), seconds=0) is None
+    stuck = next(each for each in candidates if (each.port, each.mode) == ("Q", "const0"))
+    assert proof_of(design, stuck, seconds=20) is None
 
 
 @hardware
