@@ -27,8 +27,8 @@ _REGISTER, _MEMORY = "$dff", "$mem_v2"
 
 _BITWISE = {"$and", "$or", "$xor", "$not", "$mux"}
 
-# A register that begins with a value and has a bit stuck at another is no netlist to Yosys. All that
-# begins does so equally, and what it begins with is not looked at.
+# To Yosys a register whose bit is stuck contradicts what it begins with. Both netlists begin alike;
+# what with is not looked at.
 _FLAT = (
     "read_rtlil coarse.il; setattr -unset init w:*; {change} flatten; dffunmap; "
     "write_json flat.json"

@@ -193,11 +193,20 @@ class HostInterface(wiring.Component):
         m.d.sync += is_register.eq(
             address[register_bits:] == Region.REGISTERS.base >> register_bits
         )
+        asked: dict[int, Signal] = {}
+
+        def asks(which: int) -> Signal:
+            """Return whether it is the register `which`, in the cycle of `act` and later."""
+            if which not in asked:
+                asked[which] = Signal(name=f"is_register_{int(which)}")
+                m.d.sync += asked[which].eq(register == which)
+            return asked[which]
+
         writes = Signal()  # and may do so
         writes_status = Signal()
         m.d.comb += [
             writes.eq(act & write & allowed),
-            writes_status.eq(act & write & is_register & (register == Register.STATUS)),
+            writes_status.eq(act & write & is_register & asks(Register.STATUS)),
         ]
 
         def decided(condition: Value, name: str) -> Signal:
@@ -242,7 +251,7 @@ class HostInterface(wiring.Component):
             self.limit.eq(limit),
             self.steps.eq(steps),
             self.start.eq(
-                decided(is_register & (register == Register.CONTROL) & write_data[0], name="starts")
+                decided(is_register & asks(Register.CONTROL) & write_data[0], name="starts")
             ),
             self.lfsr_load_state.eq(write_data),
         ]
@@ -271,10 +280,10 @@ class HostInterface(wiring.Component):
             )
         for which, target in written.items():
             if which not in kept:
-                chosen = is_register & (register == which)
+                chosen = is_register & asks(which)
                 with m.If(decided(chosen, name=f"{which.name.lower()}_written")):
                     m.d.sync += target.eq(write_data)
-        loads = [is_register & (register == Register.LFSR + lane) for lane in range(n)]
+        loads = [is_register & asks(Register.LFSR + lane) for lane in range(n)]
         m.d.comb += self.lfsr_load.eq(decided(Cat(loads), name="loads"))
         assert list(Status) == [1, 2, 4, 8]
         status = Signal(32)
@@ -313,7 +322,7 @@ class HostInterface(wiring.Component):
         told = []
         for which, value in values.items():
             if isinstance(value, Const):
-                constant |= Mux(register == which, value, 0)
+                constant |= Mux(asks(which), value, 0)
             else:
                 told.append(told_in(m, register == which, value, f"{which.name.lower()}_told"))
         for lane, state in enumerate(self.lfsr_states):

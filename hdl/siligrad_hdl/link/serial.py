@@ -118,18 +118,19 @@ class LinkCommands(wiring.Component):
             m.d.sync += skipping.eq(0)
 
         # Judging, two cycles after a frame has ended: sums and comparisons of words take their
-        # time. All but the length of a request is known long before.
+        # time. All is known before, the length since two cycles.
         session = Signal(32)
         number = Signal(32)
         next_number = Signal(32)
         m.d.sync += next_number.eq(number + 1)
-        received = Signal(len(length))
         status = Signal(Answer)
         is_hello, is_read, is_write = Signal(), Signal(), Signal()
         shortest = words_before + CRC_BYTES
         expected = Signal(range(shortest + 4 * 256 + 1))
         last_address = Signal(33)
         sensible = Signal()
+        is_as_long, was_as_long = Signal(), Signal()  # as expected
+        names_session = Signal()
         understood = Signal()
         same_session, no_session, same_number, is_next = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
@@ -139,16 +140,15 @@ class LinkCommands(wiring.Component):
             expected.eq(Mux(is_write, (request.count << 2) + (shortest + 4), shortest)),
             last_address.eq(request.address + request.count),
             sensible.eq((request.count < WORDS_MAX) & ~last_address[HOST_ADDRESS_BITS:].any()),
+            is_as_long.eq(length == expected),
+            names_session.eq(request.session != 0),
             no_session.eq(session == 0),
             same_session.eq(request.session == session),
             same_number.eq(request.number == number),
             is_next.eq(request.number == next_number),
         ]
         m.d.sync += understood.eq(
-            (is_hello | is_read | is_write)
-            & sensible
-            & (received == expected)
-            & ~(is_hello & (request.session == 0))
+            (is_hello | is_read | is_write) & sensible & was_as_long & (names_session | ~is_hello)
         )
         begins = Signal()  # another session
         goes_on = Signal()  # the session, with a request that was not yet carried out
@@ -186,7 +186,7 @@ class LinkCommands(wiring.Component):
             with m.State("LISTEN"):
                 m.d.comb += listening.eq(1)
                 with m.If(ends):
-                    m.d.sync += [length.eq(0), first.eq(1), received.eq(length)]
+                    m.d.sync += [length.eq(0), first.eq(1), was_as_long.eq(is_as_long)]
                     sound = complete & ~skipping & long_enough & intact
                     m.d.sync += is_request.eq(sound & ~request.operation[7])
                     m.next = "CHECK"

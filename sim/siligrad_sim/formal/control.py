@@ -59,6 +59,7 @@ _REGISTERS: Mapping[Kind, Sequence[str]] = {
         "host.idle",
         "host.in_*",
         "host.is_register",
+        "host.is_register_#",
         "host.line_exists",
         "host.line_words_#",
         "host.loads",
