@@ -22,7 +22,7 @@ class CycleCounter(wiring.Component):
     clear, count : :py:`In(1)`
         Begin from zero; else count this cycle.
     cycles : :py:`Out(2 * half_bits)`
-        Cycles that were counted; a carry into the upper half comes a cycle late.
+        Cycles that were counted.
     """
 
     def __init__(self, *, half_bits: int = 32) -> None:
@@ -33,12 +33,11 @@ class CycleCounter(wiring.Component):
         m = Module()
         low = Signal(self.half_bits)
         high = Signal(self.half_bits)
-        carry = Signal()
-        following = Signal(self.half_bits + 1)
-        m.d.comb += [self.cycles.eq(Cat(low, high)), following.eq(low + 1)]
-        m.d.sync += [carry.eq(following[-1] & self.count), high.eq(high + carry)]
+        carry = Signal()  # the lower half is all ones, which is known a count before
+        m.d.comb += self.cycles.eq(Cat(low, high))
+        m.d.sync += high.eq(high + (carry & self.count))
         with m.If(self.count):  # not an addend: what enables comes late
-            m.d.sync += low.eq(following)
+            m.d.sync += [low.eq(low + 1), carry.eq(low == (1 << self.half_bits) - 2)]
         with m.If(self.clear):
             m.d.sync += [low.eq(0), carry.eq(0), high.eq(0)]
         return m

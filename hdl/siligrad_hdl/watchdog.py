@@ -15,9 +15,9 @@ __all__ = ["Watchdog"]
 class Watchdog(wiring.Component):
     """Counts the cycles of a run, and ends one that is still busy after its limit.
 
-    The halves of the counter are compared one after the other, the lower one first: the upper half
-    is right a cycle late, and no comparison is wider than a half. The end is a register, since all
-    of a sequencer hangs on it. So a run that does not end by itself is busy for
+    The halves of the counter are compared beside each other, each into a register: no comparison is
+    wider than a half, and next to nothing is between them and the end, which is a register too,
+    since all of a sequencer hangs on it. So a run that does not end by itself is busy for
     :data:`siligrad.registers.OVERRUN_CYCLES` cycles beyond its limit, and ends with the cycle in
     which ``end`` is high; one that has ended by itself in the cycle before counts as busy in that
     one too, and as ended.
@@ -66,14 +66,14 @@ class Watchdog(wiring.Component):
         # A limit of zero is met in the first cycle alone, which is left out.
         first = delayed(m, self.start, 1, name="first", reset=True)
         low_met = Signal()
+        high_met = Signal()
         m.d.sync += [
             low_met.eq(self.cycles[:half] == self.limit[:half]),
-            self.end.eq(self.cycles[half:] == self.limit[half:]),
+            high_met.eq(self.cycles[half:] == self.limit[half:]),
+            self.end.eq(low_met & high_met & self.busy),
         ]
         with m.If(~self.busy | first):
             m.d.sync += low_met.eq(0)
-        with m.If(~self.busy | ~low_met):
-            m.d.sync += self.end.eq(0)
         with m.If(self.start):
             m.d.sync += self.overrun.eq(0)
         with m.Elif(self.end):
