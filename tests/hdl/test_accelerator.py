@@ -549,8 +549,8 @@ def test_a_reset_in_a_run_leaves_nothing_behind() -> None:
             x_depth=3,
             w_depth=5,
             e_depth=65536,
-            program_depth=1 << 14,
         ),
+        pytest.param(Geometry(array=5, program_depth=1 << 14), marks=pytest.mark.slow),
         pytest.param(Geometry(array=16, x_depth=65536), marks=pytest.mark.slow),
     ],
 )
