@@ -215,7 +215,10 @@ class Fetch(wiring.Component):
         p_load = Signal()
         m_last = Signal()
         reads = Signal(4)
-        m_following, l_following, p_following, moves_on = Signal(), Signal(), Signal(), Signal()
+        m_following = Signal()
+        l_following = Signal()
+        p_following = Signal()
+        moves_on = Signal()
         m.d.comb += [
             self.valid.eq(p_valid),
             p_load.eq(l_valid & ~p_valid),
@@ -420,15 +423,16 @@ class Fetch(wiring.Component):
                 m.d.sync += [p_before.eq(before[name]), p_further.eq(further[name])]
             m.d.comb += self.segment[f"{name}_tile"].eq(p_before + p_further)
         # One chain of carries, not two: lookup tables know what a small number is, less three.
+        pad = Signal(signed(len(line.pad) + 1))
+        with m.Switch(line.pad):
+            for cycles in range(1 << len(line.pad)):
+                with m.Case(cycles):
+                    m.d.comb += pad.eq(cycles - 3)
         p_k = Signal(len(line.k), reset_less=True)
-        p_pad = Signal(signed(len(line.pad) + 1), reset_less=True)
+        p_pad = Signal(pad.shape(), reset_less=True)
         m.d.comb += [self.segment.terms.eq(p_k - 2), self.segment.cycles.eq(p_k + p_pad)]
         with m.If(p_load):
-            m.d.sync += [p_index.eq(l_index), p_k.eq(line.k)]
-            with m.Switch(line.pad):
-                for cycles in range(1 << len(line.pad)):
-                    with m.Case(cycles):
-                        m.d.sync += p_pad.eq(cycles - 3)
+            m.d.sync += [p_index.eq(l_index), p_k.eq(line.k), p_pad.eq(pad)]
         as_they_are = {
             **{name: line[name] for name in ("a_k", "b_k", "a_column", "b_column")},
             **{name: line[name] for name in ("ones", "ones_shift")},

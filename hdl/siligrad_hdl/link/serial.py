@@ -176,7 +176,8 @@ class LinkCommands(wiring.Component):
             self.reply.payload.eq(sending[:8]),
         ]
         # What is answered is checked a cycle late, so that nothing is between registers and a sum.
-        starts_check, checks = Signal(), Signal()
+        starts_check = Signal()
+        checks = Signal()
         m.d.sync += [
             crc_out.start.eq(starts_check),
             crc_out.valid.eq(checks),
