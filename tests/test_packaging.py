@@ -84,7 +84,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def core(empty_venv: Path, wheel: Path, versions: Path) -> Path:
     """Return the ``bin`` of an environment with the wheel and what it cannot do without."""
-    pip = [empty_venv / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    pip = [empty_venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
     run([*pip, "--constraint", versions, wheel], empty_venv)
     return empty_venv / "bin"
 
@@ -134,7 +134,8 @@ def test_with_numpy_alone_the_library_and_the_reference_work(core: Path, tmp_pat
 def test_with_the_extra_demo_everything_works(
     core: Path, wheel: Path, versions: Path, tmp_path: Path
 ) -> None:
-    pip = [core / "python", "-m", "pip", "install", "--quiet", "--constraint", versions]
+    pip = [core / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
+    pip += ["--constraint", versions]
     run([*pip, f"{wheel}[demo]"], tmp_path)
     run([core / "python", "-m", "pip", "check"], tmp_path)
     demo = ["demo", "--json", "--steps", "2", "--hidden", "4", "--device", "pysim"]

@@ -28,16 +28,14 @@ from siligrad_sim.benches.device import CHECKS
 from siligrad_sim.benches.programs import training_step
 from siligrad_sim.campaign.differential import compare
 from siligrad_sim.campaign.drawing import campaign_geometry, cases
+from siligrad_sim.campaign.sampling import SUITE_PROGRAMS
 from siligrad_sim.campaign.trial import Trial, trial_of
 from siligrad_sim.verilator import VerilatorDevice
 
-__all__ = ["GEOMETRY", "PROGRAMS", "Suspects"]
+__all__ = ["GEOMETRY", "Suspects"]
 
 GEOMETRY = campaign_geometry(3, 8)
 """The accelerator that has the mutants. Its N is no power of two, and it rounds operands."""
-
-PROGRAMS = 32
-"""Random programs that each mutant runs, unless something else was enough."""
 
 _SEED = 0
 
@@ -148,7 +146,7 @@ class Suspects:
 
         @seed(_SEED)
         @settings(
-            max_examples=PROGRAMS,
+            max_examples=SUITE_PROGRAMS,
             database=None,
             deadline=None,
             phases=[Phase.generate],

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.mutants.hardware import GEOMETRY, PROGRAMS, Suspects
+from benchmarks.mutants.hardware import GEOMETRY, Suspects
 from benchmarks.mutants.netlist import Design, sample
 from benchmarks.mutants.outcome import Outcome, Record, Verdict
 from benchmarks.mutants.workers import judged
+from siligrad_sim.campaign.sampling import SUITE_PROGRAMS
 from siligrad_sim.formal.tools import tools_missing
 from siligrad_sim.toolchain import ToolMissing
 from siligrad_sim.verilator import VerilatorDevice
@@ -65,7 +66,7 @@ def run(
     advance(0, "netlist")
     design = Design(GEOMETRY)
     mutants = sample(design.candidates(CANDIDATES * count, seed), count, seed)
-    key = hashlib.sha256(f"{design.rtlil}{PROGRAMS}{proof_seconds}".encode()).hexdigest()
+    key = hashlib.sha256(f"{design.rtlil}{SUITE_PROGRAMS}{proof_seconds}".encode()).hexdigest()
     record = Record(folder / "rtl.json", key)
     numbers = dict(enumerate(mutants, 1))
     kept = {number: record.get(str(mutant)) for number, mutant in numbers.items()}

@@ -57,7 +57,7 @@ _COMPILER_FLAGS = (
     *(f"-DVM_{feature}=0" for feature in _FEATURES),
 )
 
-_OPTIMISE = "-O2"
+_OPTIMISE = "-O1"
 """For what runs every cycle; see docs/design/0004-simulators.md for what was measured."""
 
 _OPTIMISE_COLD = "-O0"

@@ -74,9 +74,7 @@ def run(
     )
 
 
-@pytest.mark.parametrize(
-    ("n", "kinds"), [(2, ["zeros", "coarse"]), (3, ["largest"]), (4, ["random"])]
-)
+@pytest.mark.parametrize(("n", "kinds"), [(2, ["zeros", "largest"]), (4, ["random", "coarse"])])
 def test_a_training_step_is_the_same_in_pysim(n: int, kinds: list[Contents]) -> None:
     step = training_step(n, batch=n + 1, inputs=n + 2, hidden=2 * n - 1, outputs=n - 1)
     cycles = set()
@@ -91,7 +89,7 @@ def test_a_training_step_is_the_same_in_pysim(n: int, kinds: list[Contents]) -> 
 
 
 @both
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, 4])
 def test_random_programs_leave_every_word_as_specified(device_class: Compiled, n: int) -> None:
     rng = np.random.default_rng(n)
     with device_class(geometry_for(n)) as device:
