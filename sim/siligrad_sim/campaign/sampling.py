@@ -17,7 +17,7 @@ SUITE_GEOMETRIES = tuple(
 )
 """The accelerators of the test suite's random programs: every size, both widths of operands."""
 
-SUITE_PROGRAMS = 30
+SUITE_PROGRAMS = 36
 """Random programs of the test suite on each of them."""
 
 
