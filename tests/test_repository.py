@@ -421,12 +421,29 @@ def test_locks_agree_where_they_overlap() -> None:
         assert set(second[name]) <= set(first[name]), name
 
 
+GROUPED = """
+import pytest
+
 @pytest.mark.xdist_group("together")
-def test_groups_hold_tests_together(request: pytest.FixtureRequest, worker_id: str) -> None:
-    if worker_id == "master":
-        pytest.skip("all tests are in one process")
-    # pytest-xdist knows a group by what it adds to the names of its tests.
-    assert request.node.nodeid.endswith("@together")
+@pytest.mark.parametrize("number", range(8))
+def test_notes_its_process(number, worker_id):
+    with open("processes", "a") as file:
+        print(worker_id, file=file)
+"""
+
+
+def test_groups_hold_tests_together(tmp_path: Path) -> None:
+    # Not every pytest lets pytest-xdist do so, and then nothing else tells.
+    (tmp_path / "test_grouped.py").write_text(GROUPED, encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    processes = (tmp_path / "processes").read_text(encoding="utf-8").split()
+    assert len(processes) == 8
+    assert len(set(processes)) == 1
 
 
 def test_what_is_installed_here_is_what_is_locked() -> None:

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
@@ -78,8 +79,9 @@ def run(
 def test_a_training_step_is_the_same_in_pysim(n: int, kinds: list[Contents]) -> None:
     step = training_step(n, batch=n + 1, inputs=n + 2, hidden=2 * n - 1, outputs=n - 1)
     cycles = set()
-    with PysimDevice(geometry_for(n)) as other:
-        devices = [device_class(geometry_for(n)) for device_class in MODULES]
+    with ExitStack() as stack:
+        kinds_of_device = (PysimDevice, *MODULES)
+        other, *devices = [stack.enter_context(kind(geometry_for(n))) for kind in kinds_of_device]
         for contents in kinds:
             expected = run(other, step, contents, seed=n)
             for device in devices:
