@@ -35,9 +35,10 @@ class CycleCounter(wiring.Component):
         high = Signal(self.half_bits)
         carry = Signal()  # the lower half is all ones, which is known a count before
         m.d.comb += self.cycles.eq(Cat(low, high))
-        m.d.sync += high.eq(high + (carry & self.count))
         with m.If(self.count):  # not an addend: what enables comes late
             m.d.sync += [low.eq(low + 1), carry.eq(low == (1 << self.half_bits) - 2)]
+        with m.If(self.count & carry):
+            m.d.sync += high.eq(high + 1)
         with m.If(self.clear):
             m.d.sync += [low.eq(0), carry.eq(0), high.eq(0)]
         return m

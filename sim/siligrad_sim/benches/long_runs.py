@@ -1,8 +1,9 @@
 """Bench of :class:`siligrad_hdl.accelerator.Accelerator`: runs that nobody could wait for.
 
-The counter of cycles is set by hand while a program runs, to what it would be after hours; then
-what a limit, its comparison and the counter do with every bit of 64 takes some cycles each. Needs
-a simulator that lets a bench see, and set, registers inside: Icarus.
+Counters, of cycles and of saturations, are set by hand while a program runs, to what they would
+be after hours; then what they and a limit do with every bit takes some cycles each. At last, a
+reset in the middle of a run. Needs a simulator that lets a bench see, and set, registers and
+memories inside: Icarus.
 
 Parameters as in :mod:`siligrad_sim.benches.host`; the program must take more than a hundred cycles.
 """
@@ -12,9 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 import cocotb
+from cocotb.handle import HierarchyObject
 
 from siligrad.isa import Loop
-from siligrad.registers import OVERRUN_CYCLES, Register, Status
+from siligrad.registers import OVERRUN_CYCLES, Region, Register, Status
 from siligrad_sim.benches.cycles import next_cycle, random_generator, settled
 from siligrad_sim.benches.host import Session
 
@@ -25,6 +27,9 @@ _STEPS = 1000
 
 _BEFORE = 6
 """Cycles before a limit from which on it is looked at."""
+
+_NOT_COUNTED = 0xFFFFFFFF
+"""What no counter of saturations holds after a step."""
 
 
 class _LongRun:
@@ -115,3 +120,114 @@ async def goes_on_beside_its_limit(dut: Any) -> None:
         await run.end()
         got = await run.counted()
         assert got == 0, f"limit {limit:#x}: counted {got:#x} cycles after a reset"
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def adds_up_saturations_of_any_bits(dut: Any) -> None:
+    """The counter of an instruction goes on from whatever it held after the step before."""
+    bench = Session(dut)
+    await bench.begin()
+    await bench.load(bench.draw("largest"))
+    sums = _saturation_counters(dut).sums.memory
+    for far in _far_counts(len(bench.instructions)):
+        for number in range(len(far)):
+            sums[number].value = _NOT_COUNTED
+        await bench.start_program(Loop(2))
+        beyond: dict[int, int] = {}
+        await settled()
+        while dut.busy.value:
+            await next_cycle(dut)
+            for number, value in enumerate(far):
+                held = sums[number].value.to_unsigned()
+                if number not in beyond and held != _NOT_COUNTED:
+                    sums[number].value = value
+                    beyond[number] = value - held
+            await settled()
+        await next_cycle(dut)
+        bench.machine.run(bench.instructions, Loop(2))
+        await _compare_saturations(bench, beyond)
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def adds_up_rows_of_any_bits(dut: Any) -> None:
+    """What has saturated of an instruction goes on from whatever it was after the first row."""
+    bench = Session(dut)
+    await bench.begin()
+    await bench.load(bench.draw("largest"))
+    saturations = _saturation_counters(dut)
+    for far in _far_counts(len(bench.instructions)):
+        await bench.start_program(Loop(1))
+        beyond: dict[int, int] = {}
+        await settled()
+        while dut.busy.value:
+            first = bool(saturations.count.value) and bool(saturations.count_first.value)
+            await next_cycle(dut)
+            if first:
+                number = len(beyond)
+                beyond[number] = far[number] - saturations.total.value.to_unsigned()
+                saturations.total.value = far[number]
+            await settled()
+        await next_cycle(dut)
+        bench.machine.run(bench.instructions, Loop(1))
+        await _compare_saturations(bench, beyond)
+
+
+def _saturation_counters(dut: Any) -> Any:
+    """Return the component, which is not the only thing of its name."""
+    modules = (each for each in dut if isinstance(each, HierarchyObject))
+    return next(each for each in modules if each._name.startswith("saturations"))
+
+
+def _far_counts(instructions: int) -> list[list[int]]:
+    """Return what to set the counters of so many instructions to, in one run after the other."""
+    rng = random_generator()
+    counts = [(1 << bit) - 1 for bit in range(4, 33)]  # every carry of the counter
+    counts += [
+        int(rng.integers(1 << 32)) for _ in range(2 * instructions - len(counts) % instructions)
+    ]
+    return [counts[i : i + instructions] for i in range(0, len(counts), instructions)]
+
+
+async def _compare_saturations(bench: Session, beyond: dict[int, int]) -> None:
+    """Compare the counters with those of the machine, and what they were set to beyond them."""
+    assert sorted(beyond) == list(range(len(bench.instructions))), f"counters set: {beyond}"
+    for number, counted in enumerate(bench.machine.saturations):
+        want = (counted + beyond[number]) % (1 << 32)
+        got = await bench.read(Region.SATURATIONS.base + number)
+        assert got == want, f"instruction {number}: {got:#x} saturated, want {want:#x}"
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def is_as_new_after_a_reset(dut: Any) -> None:
+    """A reset in the middle of a run leaves nothing of it but the memories."""
+    bench = Session(dut)
+    await bench.begin()
+
+    async def everything() -> list[int]:
+        saturations = [Region.SATURATIONS.base + each for each in range(len(bench.instructions))]
+        registers = [Region.REGISTERS.base + each for each in range(Register.HELD + 1)]
+        return [await bench.read(address) for address in [*registers, *saturations]]
+
+    new = await everything()
+    await bench.load(bench.draw("coarse"))
+    once = bench.promised(bench.instructions, Loop(1))
+    rng = random_generator()
+    for moment in rng.integers(once // 8, 2 * once, 4):
+        for register in (Register.LIMIT, Register.LIMIT_HIGH):
+            await bench.write_register(register, 0xFFFFFFFF)
+        await bench.start_program(Loop(_STEPS, 1, 1, 1), entry=0)
+        for _ in range(moment):
+            await next_cycle(dut)
+        assert dut.busy.value, f"the run of {_STEPS} steps is over after {moment} cycles"
+        dut.rst.value = 1
+        await next_cycle(dut)
+        dut.rst.value = 0
+        got = await everything()
+        assert got == new, f"after a reset in cycle {moment} {got}, at first {new}"
+        for lane in bench.machine.lanes:
+            lane.state = 1
+        await bench.read_words()
+        await bench.start_program(bench.loop)
+        await bench.wait(bench.promised(bench.instructions, bench.loop))
+        bench.machine.run(bench.instructions, bench.loop)
+        await bench.compare(bench.promised(bench.instructions, bench.loop))
