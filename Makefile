@@ -11,6 +11,9 @@ FUZZ_SECONDS ?= 3600
 # Tests go to processes in the groups and in the order that tests/conftest.py gives them.
 SPREAD := --dist loadgroup --no-loadscope-reorder
 
+# What Python has compiled it keeps, else each of the hundreds of processes that tests start would compile it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 INSTALLED := $(VENV)/installed
 ORACLES := $(VENV)/installed-oracles
 

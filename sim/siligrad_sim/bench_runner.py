@@ -129,7 +129,6 @@ def run_bench(
     environment = {
         PARAMETERS_VARIABLE: json.dumps(dict(parameters or {})),
         "LIBPYTHON_LOC": str(libpython),
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     with tempfile.TemporaryDirectory(prefix="siligrad-bench-") as folder:
         log, results = Path(folder, "log"), Path(folder, "results.xml")

@@ -132,7 +132,6 @@ SEEDS = (0, 1)
     ),
     CASES,
 )
-@pytest.mark.parametrize("seed", SEEDS)
 def test_random_programs_do_what_the_specification_says_in_its_time(
     array: int,
     word_bits: int,
@@ -143,16 +142,7 @@ def test_random_programs_do_what_the_specification_says_in_its_time(
     instructions: int,
     data: str,
     count: int,
-    seed: int,
 ) -> None:
-    rng = np.random.default_rng(1000 * array + seed)
-    machine = Machine(array, word_bits, operand_bits, sum_bits, depths)
-    fill(rng, machine, data)
-    steps = random_steps(rng, machine, count)
-    program, schedule = random_program(rng, machine, instructions, steps)
-    seeds = rng.integers(1, 2**32, array).tolist()
-    for lane, start in zip(machine.lanes, seeds, strict=True):
-        lane.state = start
     dut = Accelerator(
         Geometry(
             array=array,
@@ -165,45 +155,64 @@ def test_random_programs_do_what_the_specification_says_in_its_time(
             program_depth=program_depth,
         )
     )
-    entry = program_depth - sum(item.lines for item in program)
     through_port = word_bits < 8  # which takes longer than the program
 
     async def bench(ctx: Any) -> None:
         host = Host(dut, ctx)
-        await host.load_program(program, entry)
-        for memory in Memory:
-            for bank, words in enumerate(machine.memories[memory]):
-                for address, word in enumerate(words):
-                    if through_port:
-                        await host.write(element_address(memory, array, bank, address), word)
-                    else:
-                        ctx.set(dut.memories[memory].banks[bank].data[address], word)
-        for lane, state in enumerate(seeds):
-            await host.write(REGISTERS + Register.LFSR + lane, state)
-        if count > 1:
+        for seed in SEEDS:  # one after the other, without a reset
+            rng = np.random.default_rng(1000 * array + seed)
+            machine = Machine(array, word_bits, operand_bits, sum_bits, depths)
+            fill(rng, machine, data)
+            steps = random_steps(rng, machine, count)
+            program, schedule = random_program(rng, machine, instructions, steps)
+            for lane in machine.lanes:
+                lane.state = int(rng.integers(1, 2**32))
+            await host.load_program(program, program_depth - sum(item.lines for item in program))
+            for memory in Memory:
+                for bank, words in enumerate(machine.memories[memory]):
+                    for address, word in enumerate(words):
+                        if through_port:
+                            await host.write(element_address(memory, array, bank, address), word)
+                        else:
+                            ctx.set(dut.memories[memory].banks[bank].data[address], word)
+            for number, lane in enumerate(machine.lanes):
+                await host.write(REGISTERS + Register.LFSR + number, lane.state)
             await host.write(REGISTERS + Register.STEPS, count)
-        for register, stride in zip(STRIDES, steps.strides, strict=True):
-            await host.write(REGISTERS + register, stride)
-        busy = await host.run()
-        saturations = machine.run(program, count, steps.strides)
-        assert busy == schedule.cycles
-        assert await host.read(REGISTERS + Register.CYCLES) == schedule.cycles
-        assert await host.read(REGISTERS + Register.STATUS) == Status.DONE
-        for memory in Memory:
-            for bank, words in enumerate(machine.memories[memory]):
-                for address, word in enumerate(words):
-                    where = f"{memory.name}, bank {bank}, address {address}"
-                    if through_port:
-                        got = await host.read(element_address(memory, array, bank, address))
-                        assert got == word % 2**32, where
-                    assert ctx.get(dut.memories[memory].banks[bank].data[address]) == word, where
-        for index, saturated in enumerate(saturations):
-            assert await host.read(Region.SATURATIONS.base + index) == saturated, index
-        assert await host.read(Region.SATURATIONS.base + len(saturations)) == 0
-        for lane in range(array):
-            assert await host.read(REGISTERS + Register.LFSR + lane) == machine.lanes[lane].state
+            for register, stride in zip(STRIDES, steps.strides, strict=True):
+                await host.write(REGISTERS + register, stride)
+            busy = await host.run()
+            saturations = machine.run(program, count, steps.strides)
+            await compare(host, machine, schedule, busy, saturations, through_port=through_port)
 
     simulate(dut, bench)
+
+
+async def compare(
+    host: Host,
+    machine: Machine,
+    schedule: Schedule,
+    busy: int,
+    saturations: list[int],
+    *,
+    through_port: bool,
+) -> None:
+    dut, ctx, array = host.dut, host.ctx, host.dut.geometry.array
+    assert busy == schedule.cycles
+    assert await host.read(REGISTERS + Register.CYCLES) == schedule.cycles
+    assert await host.read(REGISTERS + Register.STATUS) == Status.DONE
+    for memory in Memory:
+        for bank, words in enumerate(machine.memories[memory]):
+            for address, word in enumerate(words):
+                where = f"{memory.name}, bank {bank}, address {address}"
+                if through_port:
+                    got = await host.read(element_address(memory, array, bank, address))
+                    assert got == word % 2**32, where
+                assert ctx.get(dut.memories[memory].banks[bank].data[address]) == word, where
+    for index, saturated in enumerate(saturations):
+        assert await host.read(Region.SATURATIONS.base + index) == saturated, index
+    assert await host.read(Region.SATURATIONS.base + len(saturations)) == 0
+    for number, lane in enumerate(machine.lanes):
+        assert await host.read(REGISTERS + Register.LFSR + number) == lane.state
 
 
 SMALL = Geometry(
