@@ -88,6 +88,8 @@ ICE40_ULTRA_PLUS = Technology(
     tools=("yosys", "nextpnr-ice40", "icepack"),
     # Registers of a tile share what enables them: where few do, a lookup table is as good.
     synthesis=("-dffe_min_ce_use", "8"),
+    # As below: where a device is almost full, one register far from the rest takes half a clock.
+    routing=("--placer-heap-timingweight", "30"),
     spare_registers=False,
 )
 
