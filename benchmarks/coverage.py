@@ -33,7 +33,7 @@ from siligrad_sim.coverage.table import Coverage, CoverageError
 from siligrad_sim.coverage.unreachable import sorted_out
 from tests.hdl.model import Machine
 from tests.hdl.programs import random_program, random_steps
-from tests.hdl.test_accelerator import CASES, SEEDS, fill
+from tests.hdl.test_accelerator import CASES, SEED, fill
 from tests.sim.test_networks import NARROW, NETWORKS, WIDE, arguments
 
 __all__ = [
@@ -65,23 +65,22 @@ def network_programs() -> Iterator[Executed]:
 def specification_programs() -> Iterator[Executed]:
     """Yield the random programs that ``tests/hdl/test_accelerator.py`` runs on the hardware."""
     for array, word_bits, operand_bits, sum_bits, depths, program_depth, size, data, count in CASES:
-        for seed in SEEDS:
-            rng = np.random.default_rng(1000 * array + seed)
-            machine = Machine(array, word_bits, operand_bits, sum_bits, depths)
-            fill(rng, machine, data)
-            steps = random_steps(rng, machine, count)
-            program, _ = random_program(rng, machine, size, steps)
-            geometry = Geometry(
-                array=array,
-                word_bits=word_bits,
-                operand_bits=operand_bits,
-                sum_bits=sum_bits,
-                x_depth=depths[0],
-                w_depth=depths[1],
-                e_depth=depths[2],
-                program_depth=program_depth,
-            )
-            yield Executed(geometry, program, Loop(count, *steps.strides))
+        rng = np.random.default_rng(1000 * array + SEED)
+        machine = Machine(array, word_bits, operand_bits, sum_bits, depths)
+        fill(rng, machine, data)
+        steps = random_steps(rng, machine, count)
+        program, _ = random_program(rng, machine, size, steps)
+        geometry = Geometry(
+            array=array,
+            word_bits=word_bits,
+            operand_bits=operand_bits,
+            sum_bits=sum_bits,
+            x_depth=depths[0],
+            w_depth=depths[1],
+            e_depth=depths[2],
+            program_depth=program_depth,
+        )
+        yield Executed(geometry, program, Loop(count, *steps.strides))
 
 
 SOURCES: Mapping[str, Callable[[], Iterator[Executed]]] = {

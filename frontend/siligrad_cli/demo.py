@@ -142,6 +142,13 @@ def add_parser(commands: Any) -> None:
         "--hidden", type=positive, default=32, metavar="H", help="hidden units (default 32)"
     )
     parser.add_argument(
+        "--images",
+        type=positive,
+        metavar="I",
+        help="test images that the hardware classifies (default all; "
+        f"{HARDWARE_IMAGES['pysim']} on pysim)",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the report as JSON, nothing else"
     )
     parser.add_argument(
@@ -162,6 +169,7 @@ def _command(options: argparse.Namespace) -> int:
         device=options.device,
         seed=options.seed,
         hidden=options.hidden,
+        images=options.images,
         say=say,
     )
     text = json.dumps(asdict(report), indent=1)
@@ -188,9 +196,12 @@ def run_demo(
     device: str = "auto",
     seed: int = 0,
     hidden: int = 32,
+    images: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Report:
     """Do the main job and return what was found.
+
+    Without `steps` and `images` there are as many as the device has the speed for.
 
     Raises
     ------
@@ -253,7 +264,8 @@ def run_demo(
         pair.load(training, seed=seed)
         _train_in_lockstep(pair, report, start, data.train_images, targets, rng)
         if report.passed:
-            _classify_in_lockstep(pair, report, inference, data)
+            count = images or HARDWARE_IMAGES.get(name, len(data.test_labels))
+            _classify_in_lockstep(pair, report, inference, data, count)
     _table(report, say)
     return report
 
@@ -356,17 +368,15 @@ def _train_in_lockstep(
 
 
 def _classify_in_lockstep(
-    pair: Lockstep, report: Report, inference: sg.Program, data: datasets.Dataset
+    pair: Lockstep, report: Report, inference: sg.Program, data: datasets.Dataset, count: int
 ) -> None:
-    """Classify the test images on both devices with the weights that the hardware has learned."""
+    """Classify `count` test images on both devices, with the weights the hardware has learned."""
     (weights,) = pair.device.read()
     pair.load(inference)
     pair.write("params", weights)
-    count = HARDWARE_IMAGES.get(report.device, len(data.test_labels))
     images, labels = data.test_images[:count], data.test_labels[:count]
-    bar = iter(
-        progress(range(-(-count // BATCH)), f"classifying on {report.device}", -(-count // BATCH))
-    )
+    batches = -(-len(labels) // BATCH)
+    bar = iter(progress(range(batches), f"classifying on {report.device}", batches))
 
     def run(batch: NDArray[Any]) -> NDArray[Any]:
         result = pair.run(batch)

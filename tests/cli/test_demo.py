@@ -13,7 +13,7 @@ import pytest
 import siligrad_hdl
 from siligrad_cli.main import main
 
-SMALL = ["--array", "4", "--hidden", "4", "--steps", "1", "--device", "pysim"]
+SMALL = ["--array", "4", "--hidden", "4", "--steps", "1", "--images", "32", "--device", "pysim"]
 KEYS = [
     "seed",
     "array",
@@ -58,7 +58,8 @@ def test_the_demo_finds_hardware_and_reference_equal_and_json_says_the_same(
     assert set(KEYS) <= set(report)
     assert [report[key] for key in ("seed", "array", "device", "steps")] == [3, 4, "pysim", 1]
     assert report["words_different"] == 0
-    assert report["words_compared"] > 4 * 256 * 3  # a training step and ten inferences
+    assert report["rtl_images"] == 32
+    assert report["words_compared"] > 3 * 4 * 256 * 3  # a training step, two batches of inference
     assert report["cycles_measured"] == report["cycles_predicted"] > 0
     assert report["inference_cycles_measured"] == report["inference_cycles_predicted"] > 0
     assert re.search(r"^words different +0$", printed, re.MULTILINE)
@@ -145,5 +146,14 @@ def test_a_wrong_option_says_which(arguments: list[str], message: str) -> None:
 def test_help_lists_the_options() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for option in ("--array", "--steps", "--device", "--seed", "--hidden", "--json", "--output"):
+    for option in (
+        "--array",
+        "--steps",
+        "--device",
+        "--seed",
+        "--hidden",
+        "--images",
+        "--json",
+        "--output",
+    ):
         assert option in done.stdout

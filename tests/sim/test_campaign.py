@@ -108,8 +108,8 @@ def test_random_programs_run_on_the_hardware_as_on_the_reference(
 
 def test_a_second_simulator_agrees(machines: Machines) -> None:
     skip_without("pysim")
-    seen = run_random(machines, TINY, "pysim", 6, first_seed=1000)
-    assert seen["NetworkCase"] + seen["BareCase"] >= 5
+    seen = run_random(machines, TINY, "pysim", 3, first_seed=1000)
+    assert seen["NetworkCase"] + seen["BareCase"] >= 2
 
 
 def test_every_kind_of_network_is_drawn_and_hardly_one_is_refused() -> None:

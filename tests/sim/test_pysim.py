@@ -53,7 +53,7 @@ def assert_equal(device: HostDevice, machine: Machine, instructions: int) -> Non
     assert device.read_saturations(instructions) == tuple(machine.saturations)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, 3])
 def test_a_training_step_leaves_every_word_as_specified(n: int) -> None:
     step = training_step(n, batch=n + 1, inputs=n + 2, hidden=2 * n - 1, outputs=n - 1)
     rng = np.random.default_rng(n)
@@ -70,7 +70,7 @@ def test_a_training_step_leaves_every_word_as_specified(n: int) -> None:
     assert cycles == {busy_cycles(step.instructions, n)}
 
 
-@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("n", [2, 3])
 def test_random_programs_leave_every_word_as_specified(n: int) -> None:
     rng = np.random.default_rng(n)
     machine = Machine(geometry_for(n))
