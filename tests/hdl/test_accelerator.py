@@ -115,7 +115,7 @@ CASES = [
     (8, 16, 8, 24, (128, 128, 130), 64, 3, "random", 3),
 ]
 SEED = 1
-"""One with which the programs reach all that tests/benchmarks/instruction_holes.txt does not list."""
+"""With it the programs reach all that tests/benchmarks/instruction_holes.txt does not list."""
 
 
 @pytest.mark.parametrize(
