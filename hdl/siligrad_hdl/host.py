@@ -352,7 +352,7 @@ class HostInterface(wiring.Component):
         m.d.comb += [
             self.request.address.eq(bank_address),
             self.request.index.eq(bank),
-            self.request.column.eq(0),
+            self.request.column.eq(1),
             self.request.word.eq(1),
             self.request_write_data.eq(write_data),
         ]

@@ -39,7 +39,8 @@ class TileRequest(data.StructLayout):
     column : :class:`1`
         A column, else a row.
     word : :class:`1`
-        Neither, but the single word at ``address``, which may be any, of bank ``index``.
+        Of a column, nothing but the first element: the word at ``address``, which may be any, of
+        bank ``index``.
     """
 
     def __init__(self, *, array: int, address_bits: int) -> None:
@@ -60,8 +61,6 @@ def _bank_addresses(m: Module, request: data.View, array: int) -> list[Value]:
             for index in range(array):
                 with m.Case(index):
                     m.d.comb += row.eq(Mux(request.column, (bank - index) % array, index))
-        with m.If(request.word):
-            m.d.comb += row.eq(0)
         if array & (array - 1) == 0:  # the low bits of a tile's address are zero
             addresses.append(request.address | row)
         else:

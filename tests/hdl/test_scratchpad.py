@@ -23,7 +23,7 @@ def request(rng: np.random.Generator, array: int, depth: int) -> dict[str, int]:
     return {
         "address": address,
         "index": int(rng.integers(0, array)),
-        "column": int(kind >= 3),
+        "column": int(kind >= 3 or kind == 0),
         "word": int(kind == 0),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
@@ -71,8 +71,9 @@ class LinkCommands(wiring.Component):
         # Words lie in a memory until the check behind them is known to be right; the check itself
         # is the word behind the last one.
         m.submodules.words = words = BlockMemory(shape=32, depth=2 * WORDS_MAX)
-        m.submodules.crc_in = crc_in = catalog.CRC32_ETHERNET(data_width=8).create()
-        m.submodules.crc_out = crc_out = catalog.CRC32_ETHERNET(data_width=8).create()
+        # They begin anew by a reset: their own start would be in the way of every bit of a sum.
+        crc_in = catalog.CRC32_ETHERNET(data_width=8).create()
+        crc_out = catalog.CRC32_ETHERNET(data_width=8).create()
 
         # Receiving.
         listening = Signal()  # no request is being carried out
@@ -97,8 +98,8 @@ class LinkCommands(wiring.Component):
             in_words.eq(length >= words_before),
             position.eq(length - words_before),
         ]
+        m.submodules.crc_in = ResetInserter(first & ~taken)(crc_in)
         m.d.comb += [
-            crc_in.start.eq(first),
             crc_in.valid.eq(taken),
             crc_in.data.eq(data),
             words.write_enable.eq(taken & in_words & (position[:2] == 3)),
@@ -178,8 +179,10 @@ class LinkCommands(wiring.Component):
         # What is answered is checked a cycle late, so that nothing is between registers and a sum.
         starts_check = Signal()
         checks = Signal()
+        clears_check = Signal()
+        m.submodules.crc_out = ResetInserter(clears_check)(crc_out)
         m.d.sync += [
-            crc_out.start.eq(starts_check),
+            clears_check.eq(starts_check),
             crc_out.valid.eq(checks),
             crc_out.data.eq(sending[:8]),
         ]

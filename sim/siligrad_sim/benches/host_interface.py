@@ -140,7 +140,7 @@ class Bench:
         self.address_bits: int = parameters["address_bits"]
         latency: int = parameters["read_latency"]
         # What was asked for in the cycles before, the latest first.
-        flags = 2  # a word, not a column
+        flags = 3  # the first word of a column
         idle = flags << self.address_bits + (self.world.geometry.array - 1).bit_length()
         self.requests: deque[int] = deque([idle] * latency, latency)
         self.lines: deque[int] = deque([0] * latency, latency)
@@ -167,7 +167,7 @@ class Bench:
         """Return bank and word of a request for a single word."""
         bits = (self.world.geometry.array - 1).bit_length()
         word, rest = request & (1 << self.address_bits) - 1, request >> self.address_bits
-        assert rest >> bits == 2, f"cycle {now()}: the request {request:#x} is not for a word"
+        assert rest >> bits == 3, f"cycle {now()}: the request {request:#x} is not for a word"
         return rest & (1 << bits) - 1, word
 
     async def cycle(self) -> list[Event]:

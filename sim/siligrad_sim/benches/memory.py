@@ -40,7 +40,7 @@ class Request:
     def packed(self, array: int, address_bits: int) -> int:
         """Return the request as the component's port takes it, its members from bit 0 on."""
         index_bits = (array - 1).bit_length()
-        flags = int(self.kind == "column") | int(self.kind == "word") << 1
+        flags = int(self.kind != "row") | int(self.kind == "word") << 1
         return self.address | self.index << address_bits | flags << address_bits + index_bits
 
 
