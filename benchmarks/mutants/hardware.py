@@ -106,7 +106,8 @@ class Suspects:
         if mutant is not None and mutant.component in _SET_BY_HAND and mutant.port == "Q":
             tests = ["is_as_new_after_a_reset"]
         n = self.geometry.array
-        step = training_step(n, batch=2, inputs=n, hidden=n, outputs=2)
+        bits = self.geometry.operand_bits
+        step = training_step(n, batch=2, inputs=n, hidden=n, outputs=2, operand_bits=bits)
         parameters = {
             "geometry": asdict(self.geometry),
             "lines": [f"{line:x}" for line in encode_program(step.instructions)],
