@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/installed
 ORACLES := $(VENV)/installed-oracles
 
-.PHONY: help demo soc test synthesis fuzz lint lock clean python machine
+.PHONY: help demo soc test synthesis measure fuzz lint lock clean python machine
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -26,6 +26,7 @@ help:
 	@echo 'make soc        simulate a chip that trains by itself, and the same step in software on its processor'
 	@echo 'make test       set up $(VENV) and what the machine lacks, then run the tests'
 	@echo 'make synthesis  the tests that synthesise, place and route: netlists and bitstreams, minutes'
+	@echo 'make measure    the tests of the benchmarks that take their time: coverage, faults, speed, a minute or two'
 	@echo 'make fuzz       give every parser what nobody should send, in C and in Python: FUZZ_SECONDS each, an hour'
 	@echo 'make lint       style, format and types'
 	@echo 'make lock       write the requirements*.lock files anew (UPGRADE=--upgrade: with the newest versions)'
@@ -47,6 +48,9 @@ test: machine $(INSTALLED)
 # What takes minutes of synthesis, place and route; .ci/run does this too.
 synthesis: machine $(INSTALLED)
 	$(VENV)/bin/pytest -n $(JOBS) $(SPREAD) -m 'synthesis and not slow' $(PYTEST_ARGS)
+
+measure: machine $(ORACLES)
+	$(VENV)/bin/pytest -n $(JOBS) $(SPREAD) -m 'measurement and not slow' $(PYTEST_ARGS)
 
 fuzz: machine $(INSTALLED)
 	$(VENV)/bin/python -m benchmarks.fuzz_c --seconds $(FUZZ_SECONDS)

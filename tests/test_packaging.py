@@ -145,6 +145,8 @@ def test_with_the_extra_demo_everything_works(
     demo = [
         "demo",
         "--json",
+        "--array",
+        "2",
         "--steps",
         "1",
         "--hidden",

@@ -437,6 +437,7 @@ def test_groups_hold_tests_together(tmp_path: Path) -> None:
     (tmp_path / "test_grouped.py").write_text(GROUPED, encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup"]
+    command.append("--basetemp=temporary")  # else it clears away what other runs have left
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

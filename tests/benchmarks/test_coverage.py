@@ -27,6 +27,8 @@ from siligrad_sim.coverage.table import Coverage, CoverageError
 from siligrad_sim.coverage.unreachable import REASONS, sorted_out
 from siligrad_sim.verilator import VerilatorDevice
 
+pytestmark = pytest.mark.measurement
+
 BIT_HOLES = Path(__file__).with_name("netlist_holes.txt")
 HOLES = Path(__file__).with_name("instruction_holes.txt")
 GEOMETRY = Geometry(array=3, x_depth=12, w_depth=12, e_depth=12, program_depth=16)

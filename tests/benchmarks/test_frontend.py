@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.measurement
+
 ROOT = Path(__file__).parents[2]
 PEERS = {"HIPS autograd": "autograd", "JAX jit": "jax", "PyTorch eager": "torch"}
 
