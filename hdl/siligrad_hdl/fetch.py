@@ -272,6 +272,8 @@ class Fetch(wiring.Component):
         rows_left = Signal(_WIDTH["m_tiles"], reset_less=True)
         first_row = Signal(reset_less=True)
         first_column = Signal(reset_less=True)
+        only_column = Signal(reset_less=True)
+        only_segment = Signal(reset_less=True)
         m_last_of_tile = Signal(reset_less=True)
         m_last_column = Signal(reset_less=True)
         m_last_row = Signal(reset_less=True)
@@ -329,7 +331,7 @@ class Fetch(wiring.Component):
                 m.d.sync += [
                     index.eq(0),
                     segments_left.eq(header.segments),
-                    m_last_of_tile.eq(header.segments == 1),
+                    m_last_of_tile.eq(only_segment),
                     columns_left.eq(columns_left - 1),
                     m_last_column.eq(columns_left == 2),
                     first_column.eq(0),
@@ -337,7 +339,7 @@ class Fetch(wiring.Component):
                 with m.If(m_last_column):
                     m.d.sync += [
                         columns_left.eq(header.p_tiles),
-                        m_last_column.eq(header.p_tiles == 1),
+                        m_last_column.eq(only_column),
                         first_column.eq(1),
                         rows_left.eq(rows_left - 1),
                         m_last_row.eq(rows_left == 2),
@@ -351,8 +353,10 @@ class Fetch(wiring.Component):
                 index.eq(0),
                 segments_left.eq(header_0.segments),
                 m_last_of_tile.eq(header_0.segments == 1),
+                only_segment.eq(header_0.segments == 1),
                 columns_left.eq(header_0.p_tiles),
                 m_last_column.eq(header_0.p_tiles == 1),
+                only_column.eq(header_0.p_tiles == 1),
                 rows_left.eq(header_0.m_tiles),
                 m_last_row.eq(header_0.m_tiles == 1),
                 first_row.eq(1),

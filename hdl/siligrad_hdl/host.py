@@ -401,12 +401,12 @@ class HostInterface(wiring.Component):
 def _register(m: Module, condition: Value, data: Value, name: str) -> Value:
     """Return `data` two cycles after `condition` holds, and zero else, from a register.
 
-    The condition only empties the register, which takes no lookup table.
+    That it does not hold empties the register, by its own reset, which takes no lookup table.
     """
-    chosen = Signal(name=name)
-    register = Signal(32, name=f"{name}_data")
-    m.d.sync += [chosen.eq(condition), register.eq(data)]
-    with m.If(~chosen):
+    unchosen = Signal(name=f"not_{name}")
+    register = Signal(32, name=f"{name}_data", reset_less=True)
+    m.d.sync += [unchosen.eq(~condition), register.eq(data)]
+    with m.If(unchosen):
         m.d.sync += register.eq(0)
     return register
 

@@ -220,7 +220,7 @@ class Bench:
                 f"cycle {now()}: acknowledge {acknowledged} in cycle {cycle} of {what}, "
                 f"want it in cycle {took - 1}"
             )
-            answer = int(dut.host__read_data.value)
+            answer = int(dut.host__read_data.value) if acknowledged else 0  # says nothing before
             events += await self.cycle()
         dut.host__strobe.value = 0
         if value is None:
