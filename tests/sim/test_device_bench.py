@@ -72,6 +72,8 @@ def truth(address: int, word: int) -> int:
         ("words", truth, instead(Region.W.base + 5, lambda word: word ^ 4), "words of W"),
         ("words", instead(Region.PROGRAM.base + 9, lambda word: None), truth, "lines"),
         ("words", instead(Register.E_STRIDE, lambda word: word & 0x7FFF), truth, "registers"),
+        ("absent words", truth, instead(Region.E.base + (1 << 19), lambda word: 1), "not exist"),
+        ("absent words", truth, instead(Region.SATURATIONS.base + 2, lambda word: 1), "not exist"),
         (
             "refusals",
             truth,

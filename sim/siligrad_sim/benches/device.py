@@ -9,7 +9,7 @@ computed once for all devices of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -35,9 +35,12 @@ from siligrad.isa import (
 from siligrad.lfsr import seed_lanes
 from siligrad.registers import (
     OVERRUN_CYCLES,
+    REGION_BITS,
+    WORDS_PER_LINE,
     Region,
     Register,
     Status,
+    bank_bits,
     element_address,
     program_address,
 )
@@ -55,6 +58,7 @@ from siligrad_sim.benches.specification import Lane, Machine, busy_cycles
 __all__ = [
     "CHECKS",
     "RANDOM_PROGRAMS",
+    "check_absent",
     "check_entry",
     "check_large_numbers",
     "check_limits",
@@ -200,6 +204,58 @@ def check_words(device: HostDevice) -> None:
         assert read == wanted, f"registers {read}, want {wanted}"
 
 
+def check_absent(device: HostDevice) -> None:
+    """Ask for words that do not exist, most of them one bit away from a word that does.
+
+    They read zero, and a write leaves the word that does exist as it was.
+    """
+    geometry = device.geometry
+    n, banks = geometry.array, 1 << bank_bits(geometry.array)
+    ends = {
+        Region.X.base: geometry.x_depth * banks,
+        Region.W.base: geometry.w_depth * banks,
+        Region.E.base: geometry.e_depth * banks,
+        Region.PROGRAM.base: geometry.program_depth * WORDS_PER_LINE,
+    }
+    for base, end in ends.items():
+        offsets = {end, *range(n, banks), *(1 << bit for bit in range(REGION_BITS))}
+        if base == Region.PROGRAM.base:
+            offsets -= set(range(end))
+        else:
+            offsets -= {each for each in offsets if each < end and each % banks < n}
+        _check_absent(device, base, {base + each for each in offsets})
+    register = Region.REGISTERS.base + Register.LIMIT
+    lanes = range(Register.LFSR, Register.LFSR + n)
+    _check_absent(
+        device,
+        register,
+        {register ^ 1 << bit for bit in range(REGION_BITS)} - {*Register, *lanes},
+    )
+    # Many instructions that saturate, then one: of what the others counted nothing is read.
+    for count in (geometry.program_depth // _tile(geometry).lines, 1):
+        tiles = [dataclasses.replace(_tile(geometry, k=2 * n), shift=0)] * count
+        device.write_lines(encode_program(scheduled(tiles, geometry)))
+        largest = np.full((2 * n, n), (1 << geometry.word_bits - 1) - 1, np.int32)
+        device.write_words(Memory.W, n, largest)
+        device.execute(ONE_STEP, _LIMIT)
+        assert all(device.read_saturations(count)), f"{count} instructions that do not saturate"
+    offsets = {*range(1, geometry.program_depth), *(1 << bit for bit in range(REGION_BITS))}
+    for address in sorted(Region.SATURATIONS.base + each for each in offsets):
+        got = device.read_word(address)
+        assert got == 0, f"word {address:#x}, which does not exist: {got:#x}"
+
+
+def _check_absent(device: HostDevice, present: int, absent: Collection[int]) -> None:
+    """Read and write words that do not exist beside one that does."""
+    device.write_word(present, 0x2A)
+    for address in sorted(absent):
+        got = device.read_word(address)
+        assert got == 0, f"word {address:#x}, which does not exist: {got:#x}"
+        device.write_word(address, 0x15)
+        got = device.read_word(present)
+        assert got == 0x2A, f"word {present:#x} after {address:#x}, which does not exist: {got:#x}"
+
+
 def check_limits(device: HostDevice) -> None:
     """End runs at limits of every number of bits, and let one finish that has none to fear."""
     step = _step(device.geometry)
@@ -305,6 +361,7 @@ def check_large_numbers(device: HostDevice) -> None:
 CHECKS: Mapping[str, Callable[[HostDevice], None]] = {
     "limits": check_limits,
     "words": check_words,
+    "absent words": check_absent,
     "refusals": check_refusals,
     "entry": check_entry,
     "training step": check_training_step,
