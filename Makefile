@@ -124,7 +124,8 @@ machine:
 	command -v ccache >/dev/null || missing="$$missing ccache"; \
 	command -v riscv64-unknown-elf-gcc >/dev/null || missing="$$missing gcc-riscv64-unknown-elf"; \
 	{ command -v gcc && command -v g++; } >/dev/null || missing="$$missing g++"; \
-	echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null \
+	{ command -v clang++ >/dev/null && \
+	echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null; } \
 	|| missing="$$missing clang libclang-rt-dev"; \
 	command -v cppcheck >/dev/null || missing="$$missing cppcheck"; \
 	command -v icebox_vlog >/dev/null || missing="$$missing fpga-icestorm"; \

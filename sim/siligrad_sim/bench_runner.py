@@ -24,8 +24,8 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from siligrad.errors import SiligradError
+from siligrad_sim.build_cache import cached_build
 from siligrad_sim.toolchain import (
-    cached_build,
     find_compiler,
     find_icarus,
     find_libpython,

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from siligrad.isa import Geometry
+from siligrad_sim.build_cache import cached_build
 from siligrad_sim.compiled import (
     HARNESS,
     CompiledDevice,
@@ -21,7 +22,7 @@ from siligrad_sim.compiled import (
     tool_identity,
 )
 from siligrad_sim.netlist import accelerator_rtlil
-from siligrad_sim.toolchain import ToolMissing, cached_build, find_compiler, find_yosys
+from siligrad_sim.toolchain import ToolMissing, find_compiler, find_yosys
 
 __all__ = ["CxxrtlDevice", "Harness", "build_library"]
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from siligrad.device import DeviceError, DeviceUnavailable
 from siligrad.isa import Geometry, Memory
+from siligrad_sim.build_cache import cached_build
 from siligrad_sim.compiled import HARNESS, run_tool
 from siligrad_sim.netlist import accelerator_verilog, missing_for_verilog
 from siligrad_sim.rtl import RtlDevice
-from siligrad_sim.toolchain import ToolMissing, cached_build, find_icarus, first_line
+from siligrad_sim.toolchain import ToolMissing, find_icarus, first_line
 
 __all__ = ["IcarusDevice"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import siligrad.isa
 import siligrad.registers
 from siligrad.isa import Geometry
-from siligrad_sim.toolchain import cached_build
+from siligrad_sim.build_cache import cached_build
 
 if TYPE_CHECKING:
     from types import ModuleType

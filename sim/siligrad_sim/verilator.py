@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siligrad.isa import Geometry
+from siligrad_sim.build_cache import cached_build
 from siligrad_sim.compiled import (
     HARNESS,
     CompiledDevice,
@@ -25,7 +26,6 @@ from siligrad_sim.toolchain import (
     Compiler,
     ToolMissing,
     Verilator,
-    cached_build,
     find_compiler,
     find_verilator,
 )
@@ -163,6 +163,7 @@ class _Build:
             *tools,
             *self._verilator_flags(),
             *self._compiler_flags(),
+            *self.compiler.libraries,
             _OPTIMISE,
             _OPTIMISE_COLD,
         ]

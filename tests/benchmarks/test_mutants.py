@@ -20,7 +20,7 @@ from benchmarks.mutants.hardware import Suspects
 from benchmarks.mutants.netlist import LEAST, Design, Mutant, sample
 from benchmarks.mutants.outcome import MutantsError, Outcome, Record, Verdict, report, score
 from benchmarks.mutants.workers import judged
-from siligrad_sim.benches.device import device_geometry
+from siligrad_sim.benches.device_runs import device_geometry
 
 GEOMETRY = device_geometry(2)
 

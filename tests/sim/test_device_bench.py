@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from siligrad.device import DeviceError
 from siligrad.registers import Region, Register, Status
-from siligrad_sim.benches.device import CHECKS, device_geometry
+from siligrad_sim.benches.device import CHECKS
+from siligrad_sim.benches.device_runs import device_geometry
 from siligrad_sim.campaign.drawing import campaign_geometry
 from siligrad_sim.verilator import VerilatorDevice
 
@@ -93,3 +94,16 @@ def test_a_device_that_lies_is_found_out(
     error = pytest.raises((AssertionError, DeviceError), match=message)
     with Liar(written, read) as device, error:
         CHECKS[name](device)
+
+
+def test_a_write_that_lands_on_another_word_is_found_out() -> None:
+    class Lands(Liar):
+        """Its first word of X is written by what goes to a word that does not exist."""
+
+        def write_block(self, address: int, words: NDArray[np.uint32]) -> None:
+            far = Region.X.base + (1 << 19)
+            super().write_block(Region.X.base if address == far else address, words)
+
+    error = pytest.raises(AssertionError, match=r"word 0x400000 after 0x480000, which does not")
+    with Lands(truth, truth) as device, error:
+        CHECKS["absent words"](device)

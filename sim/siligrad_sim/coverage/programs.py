@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop
-from siligrad_sim.benches.device import device_geometry, drawn_programs, large_programs
+from siligrad_sim.benches.device_runs import device_geometry, drawn_programs, large_programs
 from siligrad_sim.benches.programs import training_step
 from siligrad_sim.campaign.case import Case
 from siligrad_sim.campaign.drawing import campaign_geometry
@@ -56,8 +56,8 @@ def bench_programs(geometries: Sequence[Geometry] = BENCH_GEOMETRIES) -> Iterato
     for geometry in geometries:
         for instructions, loop, _ in drawn_programs(geometry):
             yield Executed(geometry, instructions, loop)
-        for large in large_programs(geometry):
-            yield Executed(geometry, large)
+        for large, often in large_programs(geometry):
+            yield Executed(geometry, large, often)
         n = geometry.array
         for steps in (1, 3):
             step = training_step(

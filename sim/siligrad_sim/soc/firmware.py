@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from siligrad_hdl.soc import RAM_BYTES
+from siligrad_sim.build_cache import cached_build
 from siligrad_sim.compiled import run_tool
 from siligrad_sim.soc.network import Lesson, LessonError, network_files
-from siligrad_sim.toolchain import ToolMissing, cached_build, first_line
+from siligrad_sim.toolchain import ToolMissing, first_line
 
 __all__ = ["Firmware", "FirmwareCompiler", "build_firmware", "find_firmware_compiler"]
 

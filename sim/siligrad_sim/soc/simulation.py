@@ -22,8 +22,8 @@ from siligrad.registers import REGION_BITS
 from siligrad_hdl.link.uart import UartReceiver
 from siligrad_hdl.ports import HostPort
 from siligrad_hdl.soc import DEBUG_RAM, RAM_BYTES, SystemOnChip, to_verilog
+from siligrad_sim.build_cache import cached_build
 from siligrad_sim.netlist import TOP, package_versions, source_texts
-from siligrad_sim.toolchain import cached_build
 from siligrad_sim.verilator import VerilatorDevice
 
 __all__ = ["ChipOnBench", "SimulatedChip", "SystemOnChipBench", "bench_verilog"]
