@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/installed
 ORACLES := $(VENV)/installed-oracles
 
-.PHONY: help demo soc test synthesis measure fuzz lint lock clean python machine
+.PHONY: help demo soc test synthesis extended fuzz lint lock clean python machine
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -26,7 +26,7 @@ help:
 	@echo 'make soc        simulate a chip that trains by itself, and the same step in software on its processor'
 	@echo 'make test       set up $(VENV) and what the machine lacks, then run the tests'
 	@echo 'make synthesis  the tests that synthesise, place and route: netlists and bitstreams, minutes'
-	@echo 'make measure    the tests of the benchmarks that take their time: coverage, faults, speed, a minute or two'
+	@echo 'make extended   more sizes, seeds and simulators than make test has, coverage, faults, speed: minutes'
 	@echo 'make fuzz       give every parser what nobody should send, in C and in Python: FUZZ_SECONDS each, an hour'
 	@echo 'make lint       style, format and types'
 	@echo 'make lock       write the requirements*.lock files anew (UPGRADE=--upgrade: with the newest versions)'
@@ -42,7 +42,7 @@ soc: machine $(INSTALLED)
 
 # Clang compiles what Verilator writes in three quarters of the time that GCC takes, and what CXXRTL does in half of it.
 ifeq ($(origin CXX), default)
-test synthesis measure: export CXX = clang++
+test synthesis extended: export CXX = clang++
 endif
 
 # Yosys is WebAssembly, which is compiled for this machine when it is first started: several tests would do so at once.
@@ -54,8 +54,8 @@ test: machine $(INSTALLED)
 synthesis: machine $(INSTALLED)
 	$(VENV)/bin/pytest -n $(JOBS) $(SPREAD) -m 'synthesis and not slow' $(PYTEST_ARGS)
 
-measure: machine $(ORACLES)
-	$(VENV)/bin/pytest -n $(JOBS) $(SPREAD) -m 'measurement and not slow' $(PYTEST_ARGS)
+extended: machine $(ORACLES)
+	$(VENV)/bin/pytest -n $(JOBS) $(SPREAD) -m 'extended and not slow' $(PYTEST_ARGS)
 
 fuzz: machine $(INSTALLED)
 	$(VENV)/bin/python -m benchmarks.fuzz_c --seconds $(FUZZ_SECONDS)

@@ -33,7 +33,7 @@ from siligrad_sim.coverage.table import Coverage, CoverageError
 from siligrad_sim.coverage.unreachable import sorted_out
 from tests.hdl.model import Machine
 from tests.hdl.programs import random_program, random_steps
-from tests.hdl.test_accelerator import CASES, SEED, fill
+from tests.hdl.test_accelerator import CASES, FURTHER_CASES, SEED, fill
 from tests.sim.test_networks import NARROW, NETWORKS, WIDE, arguments
 
 __all__ = [
@@ -64,7 +64,8 @@ def network_programs() -> Iterator[Executed]:
 
 def specification_programs() -> Iterator[Executed]:
     """Yield the random programs that ``tests/hdl/test_accelerator.py`` runs on the hardware."""
-    for array, word_bits, operand_bits, sum_bits, depths, program_depth, size, data, count in CASES:
+    for case in (*CASES, *FURTHER_CASES):
+        array, word_bits, operand_bits, sum_bits, depths, program_depth, size, data, count = case
         rng = np.random.default_rng(1000 * array + SEED)
         machine = Machine(array, word_bits, operand_bits, sum_bits, depths)
         fill(rng, machine, data)

@@ -136,6 +136,7 @@ def test_with_numpy_alone_the_library_and_the_reference_work(core: Path, tmp_pat
     assert {item["name"] for item in installed} == {"siligrad", "numpy"}
 
 
+@pytest.mark.extended
 def test_with_the_extra_demo_everything_works(
     core: Path, wheel: Path, versions: Path, tmp_path: Path
 ) -> None:

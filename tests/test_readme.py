@@ -22,7 +22,7 @@ ELSEWHERE = {
     "make test",  # this is it
     "make lint",  # by .ci/run
     "make synthesis",  # the same
-    "make measure",  # the same
+    "make extended",  # the same
     ".venv/bin/siligrad build --board icebreaker",  # minutes: pytest -m slow tests/cli
 }
 # The same, for commands of which only the beginning is known here.

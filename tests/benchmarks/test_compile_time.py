@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.measurement
+pytestmark = pytest.mark.extended
 
 ROOT = Path(__file__).parents[2]
 

@@ -27,7 +27,7 @@ from siligrad_sim.coverage.table import Coverage, CoverageError
 from siligrad_sim.coverage.unreachable import REASONS, sorted_out
 from siligrad_sim.verilator import VerilatorDevice
 
-pytestmark = pytest.mark.measurement
+pytestmark = pytest.mark.extended
 
 BIT_HOLES = Path(__file__).with_name("netlist_holes.txt")
 HOLES = Path(__file__).with_name("instruction_holes.txt")

@@ -13,7 +13,7 @@ from siligrad.registers import Register
 from siligrad_sim.cxxrtl import CxxrtlDevice
 from siligrad_sim.faults.injection import CLASSES, Experiment, Flip, Outcome, inject
 
-pytestmark = pytest.mark.measurement
+pytestmark = pytest.mark.extended
 
 DELAY = "sequencer stream delay_left"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.measurement
+pytestmark = pytest.mark.extended
 
 ROOT = Path(__file__).parents[2]
 

@@ -44,6 +44,11 @@ def run(library_path: Path, program: sg.Program, data: tuple[Any, ...], wrong: i
     assert passed == ["the_driver_trains"]
 
 
+def test_a_network_trains_through_cocotb(library_path: Path) -> None:
+    run(library_path, *small_program())
+
+
+@pytest.mark.extended
 def test_the_demo_network_trains_through_cocotb(library_path: Path) -> None:
     run(library_path, *demo_program(array=4))
 

@@ -186,7 +186,7 @@ def test_hips_autograd_agrees(hips: Any, seed: int) -> None:
     "seed",
     [
         # What JAX compiles for each takes it longer than everything else here.
-        pytest.param(seed, marks=pytest.mark.measurement if seed % 2 else ())
+        pytest.param(seed, marks=pytest.mark.extended if seed % 4 else ())
         for seed in range(COMPOSITIONS)
     ],
 )

@@ -98,21 +98,23 @@ CASES = [
     (2, 16, 16, 40, (24, 24, 24), 128, 24, "random", 1),
     (2, 4, 4, 15, (11, 26, 8), 129, 20, "random", 1),
     (3, 16, 16, 40, (45, 31, 27), 128, 18, "random", 1),
-    (4, 16, 16, 40, (64, 64, 64), 128, 12, "random", 1),
     (4, 8, 8, 24, (48, 37, 52), 100, 12, "extreme", 1),
     (4, 16, 16, 40, (64, 64, 64), 64, 4, "zero", 1),
     (5, 12, 12, 36, (75, 64, 60), 64, 6, "random", 1),
+    (2, 16, 4, 16, (40, 40, 44), 128, 10, "random", 3),
+    (2, 5, 4, 12, (64, 64, 64), 128, 6, "random", 4),
+    (4, 16, 8, 24, (64, 68, 64), 128, 6, "extreme", 4),
+    (8, 16, 8, 24, (128, 128, 130), 64, 3, "random", 3),
+]
+FURTHER_CASES = [
+    (4, 16, 16, 40, (64, 64, 64), 128, 12, "random", 1),
     (7, 16, 16, 48, (84, 84, 84), 64, 4, "extreme", 1),
     (8, 16, 16, 40, (96, 128, 100), 64, 4, "random", 1),
     (2, 16, 8, 24, (40, 41, 40), 128, 10, "random", 2),
-    (2, 16, 4, 16, (40, 40, 44), 128, 10, "random", 3),
-    (2, 5, 4, 12, (64, 64, 64), 128, 6, "random", 4),
     (2, 16, 16, 40, (64, 64, 64), 64, 1, "random", 4),
     (3, 16, 8, 20, (60, 61, 62), 128, 8, "random", 2),
-    (4, 16, 8, 24, (64, 68, 64), 128, 6, "extreme", 4),
     (4, 12, 11, 30, (96, 96, 96), 128, 5, "random", 3),
     (5, 16, 12, 36, (75, 80, 85), 64, 3, "random", 2),
-    (8, 16, 8, 24, (128, 128, 130), 64, 3, "random", 3),
 ]
 SEED = 1
 """With it the programs reach all that tests/benchmarks/instruction_holes.txt does not list."""
@@ -130,7 +132,7 @@ SEED = 1
         "data",
         "count",
     ),
-    CASES,
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.extended) for case in FURTHER_CASES)],
 )
 def test_random_programs_do_what_the_specification_says_in_its_time(
     array: int,
@@ -435,9 +437,9 @@ def tiles(k: int, pad: int = 0, count: int = 1, **fields: int) -> Instruction:
         (2, [tiles(10), tiles(2)], 20),
         (2, [tiles(10), tiles(2), tiles(11), tiles(1, pad=1), tiles(4)], 12),
         (3, [tiles(3)], 20),
-        (3, [tiles(9), tiles(3)], 12),
-        (7, [tiles(7)], 8),
-        (8, [tiles(8)], 4),
+        pytest.param(3, [tiles(9), tiles(3)], 12, marks=pytest.mark.extended),
+        pytest.param(7, [tiles(7)], 8, marks=pytest.mark.extended),
+        pytest.param(8, [tiles(8)], 4, marks=pytest.mark.extended),
         (8, [tiles(8), tiles(8, b_column=1)], 3),
     ],
 )
@@ -549,14 +551,17 @@ def test_a_reset_in_a_run_leaves_nothing_behind() -> None:
             program_depth=4,
         ),
         Geometry(array=2, operand_bits=4, sum_bits=16, x_depth=2, w_depth=2, e_depth=2),
-        Geometry(
-            array=3,
-            word_bits=4,
-            operand_bits=4,
-            sum_bits=48,
-            x_depth=3,
-            w_depth=5,
-            e_depth=65536,
+        pytest.param(
+            Geometry(
+                array=3,
+                word_bits=4,
+                operand_bits=4,
+                sum_bits=48,
+                x_depth=3,
+                w_depth=5,
+                e_depth=65536,
+            ),
+            marks=pytest.mark.extended,
         ),
         pytest.param(Geometry(array=5, program_depth=1 << 14), marks=pytest.mark.slow),
         pytest.param(Geometry(array=16, x_depth=65536), marks=pytest.mark.slow),

@@ -67,7 +67,16 @@ def corners(rng: np.random.Generator, shift: int, sum_bits: int, bits: int) -> l
 
 @pytest.mark.parametrize("rounding", list(Rounding))
 @pytest.mark.parametrize(
-    ("bits", "sum_bits"), [(16, 40), (8, 24), (4, 8), (16, 48), (5, 37), (16, 16), (16, 20)]
+    ("bits", "sum_bits"),
+    [
+        (16, 40),
+        (8, 24),
+        (4, 8),
+        (16, 16),
+        pytest.param(16, 48, marks=pytest.mark.extended),
+        pytest.param(5, 37, marks=pytest.mark.extended),
+        pytest.param(16, 20, marks=pytest.mark.extended),
+    ],
 )
 def test_every_shift_and_rounding_at_the_corners(bits: int, sum_bits: int, rounding: int) -> None:
     rng = np.random.default_rng(rounding + 10 * bits)

@@ -91,7 +91,7 @@ def follow(array: int, program: list[Instruction], schedule: Schedule, steps: St
 
 
 @pytest.mark.parametrize("array", [2, 3, 4, 5, 8, 12, 16])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.extended)])
 def test_every_access_comes_in_the_cycle_that_the_specification_says(array: int, seed: int) -> None:
     rng = np.random.default_rng(100 * array + seed)
     machine = Machine(array, 16, 16, 40, [80 * array] * 3)
@@ -102,7 +102,7 @@ def test_every_access_comes_in_the_cycle_that_the_specification_says(array: int,
 
 
 @pytest.mark.parametrize("array", [2, 3, 4, 7, 8])
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", [2, 3, pytest.param(4, marks=pytest.mark.extended)])
 def test_every_step_comes_in_its_cycles_and_finds_what_moves(array: int, count: int) -> None:
     rng = np.random.default_rng(100 * array + count)
     machine = Machine(array, 16, 16, 40, [80 * array] * 3)

@@ -155,7 +155,11 @@ FAMILIES = {
         SHAPES_16K,
     ),
 }
-SHAPES = [(name, *shape) for name, family in FAMILIES.items() for shape in family.shapes]
+SHAPES = [
+    pytest.param(name, *shape, marks=pytest.mark.extended if index % 2 else ())
+    for name, family in FAMILIES.items()
+    for index, shape in enumerate(family.shapes)
+]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -107,7 +107,10 @@ def program(rounding: Rounding) -> list[Instruction]:
     return [product, replace(product, m_tiles=1, d_base=9, shift=4, segments=(Segment(k=3),))]
 
 
-@pytest.mark.parametrize("rounding", [Rounding.HALF_EVEN, Rounding.STOCHASTIC])
+@pytest.mark.parametrize(
+    "rounding",
+    [pytest.param(Rounding.HALF_EVEN, marks=pytest.mark.extended), Rounding.STOCHASTIC],
+)
 def test_a_run_that_was_ended_after_any_number_of_cycles_leaves_nothing_behind(
     rounding: Rounding,
 ) -> None:

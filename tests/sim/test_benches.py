@@ -115,20 +115,22 @@ LFSR = Case("lfsr", Lfsr, tests=5)
 # A model for Verilator takes most of ten seconds to build, one for Icarus less than one.
 ON_BOTH = [cell(16, 40), array(3), memory(5, 22), epilogue(2), LFSR]
 ON_ICARUS = [
-    cell(8, 24),
     cell(4, 8),
-    array(2),
     array(4, 8, 24),
+    memory(3, 13),
+    memory(7, 30),
+    epilogue(2, 4, 8),
+    epilogue(2, 16, 16),
+]
+FURTHER = [
+    cell(8, 24),
+    array(2),
     array(5),
     memory(2, 11),
-    memory(3, 13),
     memory(4, 16),
-    memory(7, 30),
     memory(8, 16),
     epilogue(3, 8, 24),
-    epilogue(2, 4, 8),
     epilogue(4, 16, 48),
-    epilogue(2, 16, 16),
 ]
 
 
@@ -137,6 +139,10 @@ ON_ICARUS = [
     [
         *(pytest.param(case, "verilator", id=f"{case.id}-verilator") for case in ON_BOTH),
         *(pytest.param(case, "icarus", id=f"{case.id}-icarus") for case in ON_BOTH + ON_ICARUS),
+        *(
+            pytest.param(case, "icarus", id=f"{case.id}-icarus", marks=pytest.mark.extended)
+            for case in FURTHER
+        ),
     ],
 )
 def test_the_component_passes_its_bench(case: Case, simulator: Simulator) -> None:
@@ -254,7 +260,7 @@ CONTENTS: list[Contents] = ["zeros", "largest", "random", "coarse"]
 @pytest.mark.parametrize(
     ("step", "simulator"),
     [
-        pytest.param(small_step(2, 8, 8), "icarus", id="2-8-icarus"),
+        pytest.param(small_step(2, 8, 8), "icarus", id="2-8-icarus", marks=pytest.mark.extended),
         pytest.param(small_step(2, 16, 8, steps=3), "icarus", id="2-16-8-icarus"),
         pytest.param(replace(small_step(3), geometry=SHARED), "verilator", id="3-16-verilator"),
     ],

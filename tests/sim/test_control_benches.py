@@ -28,7 +28,12 @@ def sequencer(n: int, component: type = Sequencer) -> Case:
 
 @pytest.mark.parametrize(
     ("n", "simulator"),
-    [(2, "icarus"), (5, "icarus"), (8, "icarus"), (3, "verilator")],
+    [
+        (2, "icarus"),
+        (5, "icarus"),
+        pytest.param(8, "icarus", marks=pytest.mark.extended),
+        (3, "verilator"),
+    ],
 )
 def test_the_sequencer_passes_its_bench(n: int, simulator: Simulator) -> None:
     case = sequencer(n)
@@ -138,7 +143,14 @@ def run_host_interface(
     )
 
 
-@pytest.mark.parametrize(("n", "simulator"), [(2, "icarus"), (16, "icarus"), (3, "verilator")])
+@pytest.mark.parametrize(
+    ("n", "simulator"),
+    [
+        pytest.param(2, "icarus", marks=pytest.mark.extended),
+        (16, "icarus"),
+        (3, "verilator"),
+    ],
+)
 def test_the_host_interface_passes_its_bench(n: int, simulator: Simulator) -> None:
     assert len(run_host_interface(n, simulator)) == 3
 
@@ -190,7 +202,7 @@ def test_a_broken_host_interface_fails_its_bench_in_a_named_cycle(
         run_host_interface(3, "icarus", **fault)
 
 
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.extended), 3])
 def test_nothing_unknown_reaches_a_port_after_a_reset(n: int) -> None:
     step = small_step(n, 16, 8, steps=2)
     ran = run_accelerator(step, "icarus", bench="unknowns", unknowns=True)

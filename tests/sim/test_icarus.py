@@ -29,7 +29,10 @@ LIMIT = 10_000
     "geometry",
     [
         SMALL,
-        Geometry(array=3, x_depth=36, w_depth=34, e_depth=42, program_depth=60),
+        pytest.param(
+            Geometry(array=3, x_depth=36, w_depth=34, e_depth=42, program_depth=60),
+            marks=pytest.mark.extended,
+        ),
         Geometry(
             array=2, operand_bits=8, sum_bits=24, x_depth=24, w_depth=23, e_depth=28,
             program_depth=60,

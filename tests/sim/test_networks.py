@@ -217,12 +217,22 @@ def in_lockstep(device: str, program: sg.Program, *inputs: Any) -> None:
             assert result.device.cycles == program.cycles
 
 
+UNLIKE = ("recurrent", "residual before", "frozen", "errors")
+"""Networks that are least alike."""
+
+
 @pytest.mark.parametrize(
     ("device", "name"),
     [
-        # Of what is slow, those that are least alike.
-        *(("pysim", name) for name in ("recurrent", "residual before", "frozen", "errors")),
-        *((device, name) for device in ("cxxrtl", "verilator") for name in NETWORKS),
+        *(("verilator", name) for name in NETWORKS),
+        *(
+            pytest.param("cxxrtl", name, marks=() if name in UNLIKE else pytest.mark.extended)
+            for name in NETWORKS
+        ),
+        *(
+            pytest.param("pysim", name, marks=() if name in UNLIKE[:2] else pytest.mark.extended)
+            for name in UNLIKE
+        ),
     ],
 )
 def test_the_hardware_does_the_same(device: str, name: str) -> None:

@@ -70,7 +70,7 @@ def test_a_training_step_leaves_every_word_as_specified(n: int) -> None:
     assert cycles == {busy_cycles(step.instructions, n)}
 
 
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.extended), 3])
 def test_random_programs_leave_every_word_as_specified(n: int) -> None:
     rng = np.random.default_rng(n)
     machine = Machine(geometry_for(n))
