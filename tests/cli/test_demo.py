@@ -96,7 +96,14 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("a cycle too many", marks=pytest.mark.extended),
+        "a stuck mask",
+        "a run that never ends",
+    ],
+)
 def test_broken_hardware_is_found_and_named(fault: str, tmp_path: Path) -> None:
     file, right, wrong, found = BROKEN[fault]
     assert siligrad_hdl.__file__ is not None

@@ -15,7 +15,9 @@ STEP = small_step(2)
 simulators = pytest.mark.parametrize("simulator", ["icarus", "verilator"])
 
 
-@simulators
+@pytest.mark.parametrize(
+    "simulator", ["icarus", pytest.param("verilator", marks=pytest.mark.extended)]
+)
 def test_the_accelerator_passes_the_bench_of_axi_lite(simulator: Simulator) -> None:
     component = AxiLiteAccelerator(STEP.geometry)
     assert len(run_accelerator(STEP, simulator, component=component, bench="axi_lite")) == 23

@@ -248,7 +248,7 @@ def test_the_users_flags_have_the_last_word(
         device_class(SMALL)
 
 
-@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+@pytest.mark.parametrize("compiler", ["g++", pytest.param("clang++", marks=pytest.mark.extended)])
 def test_either_compiler_will_do(compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"there is no {compiler}")

@@ -64,7 +64,11 @@ def rises(changes: list[tuple[int, int]]) -> list[int]:
 KINDS = {kind.name: kind for kind in (IcarusDevice, PysimDevice, CxxrtlDevice, VerilatorDevice)}
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=pytest.mark.extended if kind == "cxxrtl" else ()) for kind in KINDS
+    ]
+)
 def device(request: pytest.FixtureRequest) -> Iterator[RtlDevice]:
     with KINDS[request.param](STEP.geometry) as device:
         device.write_lines(encode_program(STEP.instructions))

@@ -73,7 +73,7 @@ def test_every_tool_of_the_suite_is_found() -> None:
     assert verilator.version[0].isdigit()
 
 
-@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+@pytest.mark.parametrize("compiler", ["g++", pytest.param("clang++", marks=pytest.mark.extended)])
 def test_a_verilated_model_compiles_and_counts(
     compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
