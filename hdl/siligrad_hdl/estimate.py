@@ -94,7 +94,7 @@ def parts(geometry: Geometry, technology: Technology) -> dict[str, float]:
     """
     n, sums = geometry.array, geometry.sum_bits
     deepest = max(geometry.depth(memory) for memory in Memory)
-    made = technology.multiplier is None
+    made = technology.multipliers(geometry.operand_bits) == 0
     return {
         "fixed": 1,
         "addresses": (deepest - 1).bit_length() + (geometry.program_depth - 1).bit_length(),

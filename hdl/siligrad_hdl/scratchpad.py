@@ -17,7 +17,10 @@ from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.rotator import Rotator
 
-__all__ = ["SkewedMemory", "SkewedWriter", "TileRequest"]
+__all__ = ["NEAR_BANKS", "ReadRequest", "SkewedMemory", "SkewedWriter", "TileRequest", "bank_row"]
+
+NEAR_BANKS = 8
+"""Banks of a memory up to which they are near each other: see :class:`ReadRequest`."""
 
 
 class TileRequest(data.StructLayout):
@@ -52,15 +55,52 @@ class TileRequest(data.StructLayout):
         })
 
 
+class ReadRequest(data.StructLayout):
+    """What a memory is to read in a cycle: a :class:`TileRequest`, as each bank wants to know it.
+
+    Of few banks each finds out itself in which row its element is. Many are far from each other,
+    and would wait for what they share of that: they are told.
+
+    Parameters
+    ----------
+    array, address_bits : :class:`int`
+        As of the request.
+
+    Members
+    -------
+    address, index, column, word
+        Those of the request.
+    rows : :class:`range(array)` for each bank
+        The row of the element that is in it; only with more than ``NEAR_BANKS`` banks.
+    """
+
+    def __init__(self, *, array: int, address_bits: int) -> None:
+        request = TileRequest(array=array, address_bits=address_bits)
+        members = dict(request.members)
+        if array > NEAR_BANKS:
+            members["rows"] = data.ArrayLayout(range(array), array)
+        super().__init__(members)
+
+
+def bank_row(m: Module, bank: int, index: Value, column: Value, array: int, name: str) -> Signal:
+    """Return the row of the element in `bank`, of `array`, of the row or column `index`."""
+    row = Signal(range(array), name=name)
+    with m.Switch(index):
+        for number in range(array):
+            with m.Case(number):
+                m.d.comb += row.eq(Mux(column, (bank - number) % array, number))
+    return row
+
+
 def _bank_addresses(m: Module, request: data.View, array: int) -> list[Value]:
     """Return the address of the element of `request` in each of `array` banks."""
     addresses: list[Value] = []
+    told = "rows" in request.shape().members
     for bank in range(array):
-        row = Signal(range(array), name=f"row_{bank}")  # the row of the element in this bank
-        with m.Switch(request.index):
-            for index in range(array):
-                with m.Case(index):
-                    m.d.comb += row.eq(Mux(request.column, (bank - index) % array, index))
+        if told:
+            row = request.rows[bank]
+        else:
+            row = bank_row(m, bank, request.index, request.column, array, f"row_{bank}")
         if array & (array - 1) == 0:  # the low bits of a tile's address are zero
             addresses.append(request.address | row)
         else:
@@ -89,7 +129,7 @@ class SkewedMemory(wiring.Component):
 
     Members
     -------
-    request : :py:`In(TileRequest)`
+    request : :py:`In(ReadRequest)`
         What to read in this cycle.
     lanes : :py:`Out(signed(word_bits)).array(array)`
         What was read, ``latency`` cycles later, for a word in lane 0.
@@ -128,7 +168,7 @@ class SkewedMemory(wiring.Component):
         self._rotator = Rotator(array=array, shape=signed(word_bits))
         self.latency = 1 + BlockMemory.latency + self._rotator.latency
         super().__init__({
-            "request": In(TileRequest(array=array, address_bits=address_bits)),
+            "request": In(ReadRequest(array=array, address_bits=address_bits)),
             "lanes": Out(signed(word_bits)).array(array),
             "write_enable": In(array),
             "write_addresses": In(address_bits).array(array),

@@ -22,7 +22,7 @@ from siligrad_hdl.epilogue import EPILOGUE_FIELDS, EpilogueControl
 from siligrad_hdl.fetch import Fetch
 from siligrad_hdl.operands import ASource, OperandControl
 from siligrad_hdl.retire import TileQueue
-from siligrad_hdl.scratchpad import TileRequest
+from siligrad_hdl.scratchpad import NEAR_BANKS, ReadRequest, TileRequest, bank_row
 from siligrad_hdl.stream import Stream
 
 __all__ = ["Sequencer", "instructions_max"]
@@ -65,7 +65,7 @@ class Sequencer(wiring.Component):
         A program runs, from the cycle after ``start`` on.
     line_address, line_enable, line
         To the program memory, as in :class:`~siligrad_hdl.fetch.Fetch`.
-    requests : :py:`Out(TileRequest).array(3)`
+    requests : :py:`Out(ReadRequest).array(3)`
         What to read from X, W and E in this cycle.
     operands : :py:`Out(OperandControl)`
         What to choose of what was read, in the cycle in which it has been read.
@@ -110,7 +110,7 @@ class Sequencer(wiring.Component):
             "line_address": Out(range(program_depth)),
             "line_enable": Out(1),
             "line": In(LINE_BITS),
-            "requests": Out(request).array(len(Memory)),
+            "requests": Out(ReadRequest(array=array, address_bits=address_bits)).array(len(Memory)),
             "operands": Out(OperandControl(array=array, operand_bits=operand_bits)),
             "last": Out(1),
             "epilogue": Out(EpilogueControl()),
@@ -264,6 +264,13 @@ class Sequencer(wiring.Component):
             ]
         with m.Else():
             m.d.sync += row.eq(self.host_request)
+        row_rows = []
+        if n > NEAR_BANKS:
+            next_index = Mux(busy, aux.index, self.host_request.index)
+            next_column = Mux(busy, aux.tile.column, self.host_request.column)
+            for bank in range(n):
+                found = bank_row(m, bank, next_index, next_column, n, f"next_row_{bank}")
+                row_rows.append(delayed(m, found, 1, name=f"row_{bank}"))
         streamed = {
             Memory.X: (term.a_tile, term.a_column),
             Memory.W: (term.b_tile, term.b_column),
@@ -273,13 +280,16 @@ class Sequencer(wiring.Component):
             request = self.requests[memory]
             address, column = streamed[memory]
             with m.If(reads_row[memory]):
-                m.d.comb += request.eq(row)
+                m.d.comb += request.as_value()[: row.shape().size].eq(row)
             with m.Else():
                 m.d.comb += [
                     request.address.eq(address),
                     request.index.eq(term.index),
                     request.column.eq(column),
                 ]
+            for bank, of_row in enumerate(row_rows):
+                of_term = Mux(column, term.column_rows[bank], term.index)
+                m.d.comb += request.rows[bank].eq(Mux(reads_row[memory], of_row, of_term))
 
         # What becomes of what they have read.
         reading = timing.read - 1

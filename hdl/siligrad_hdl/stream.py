@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from siligrad.isa import Product
 from siligrad_hdl.fetch import Header, PreparedSegment
+from siligrad_hdl.scratchpad import NEAR_BANKS
 
 __all__ = ["Stream", "StreamTerm"]
 
@@ -23,6 +24,9 @@ class StreamTerm(data.StructLayout):
         Those of A and B that are in E, once more.
     index : :class:`range(array)`
         Number of their row or column.
+    column_rows : :class:`range(array)` for each bank
+        The rows of a column's elements, ``(bank - index) mod N``; only for arrays with more than
+        ``NEAR_BANKS`` banks a memory.
     a_column, b_column : :class:`1`
         A column of them, else a row.
     a_e, b_e : :class:`1`
@@ -36,12 +40,14 @@ class StreamTerm(data.StructLayout):
     """
 
     def __init__(self, *, array: int, address_bits: int) -> None:
+        far = {"column_rows": data.ArrayLayout(range(array), array)}
         super().__init__({
             "a_tile": address_bits,
             "b_tile": address_bits,
             "e_tile": address_bits,
             "e_column": 1,
             "index": range(array),
+            **(far if array > NEAR_BANKS else {}),
             "a_column": 1,
             "b_column": 1,
             "a_e": 1,
@@ -172,4 +178,10 @@ class Stream(wiring.Component):
                 ]
             with m.Else():
                 m.d.sync += term.index.eq(term.index + 1)
+
+        if n > NEAR_BANKS:  # they turn by one with each index
+            first = self.take | last_index
+            for bank in range(n):
+                before = term.column_rows[(bank - 1) % n]
+                m.d.sync += term.column_rows[bank].eq(Mux(first, bank, before))
         return m

@@ -8,7 +8,7 @@ from amaranth.hdl import Module
 from amaranth.sim import Simulator
 
 from siligrad.isa import Timing
-from siligrad_hdl.scratchpad import SkewedMemory, SkewedWriter
+from siligrad_hdl.scratchpad import NEAR_BANKS, SkewedMemory, SkewedWriter
 
 ADDRESS_BITS = 9
 
@@ -93,7 +93,11 @@ def test_rows_columns_and_words_are_read_as_they_were_written(array: int, depth:
                 ctx.set(writer.lanes[lane], lanes[lane])
             for number, memory in enumerate(memories):
                 if cycle < cycles:
-                    ctx.set(memory.request, reads[cycle][number])
+                    item = reads[cycle][number]
+                    ctx.set(memory.request, item)
+                    if array > NEAR_BANKS:
+                        for bank, address in places(item, array):
+                            ctx.set(memory.request.rows[bank], address - item["address"])
                 then = cycle - memory.latency
                 if then >= 0:
                     wanted = places(reads[then][number], array)

@@ -10,12 +10,20 @@ from amaranth.sim import Simulator
 
 from siligrad.isa import Instruction, Memory, Product, Segment, encode_program
 from siligrad_hdl.program_memory import ProgramMemory
+from siligrad_hdl.scratchpad import NEAR_BANKS
 from siligrad_hdl.sequencer import Sequencer
 from tests.hdl.model import Access, Machine, Schedule
 from tests.hdl.programs import ONCE, Steps, random_program, random_steps
 
 ADDRESS_BITS = 11
 PROGRAM_DEPTH = 256
+
+
+def rows_of(number: int, column: int, array: int) -> list[int]:
+    """The row of the element in each bank: (r, c) is in bank (r + c) mod N."""
+    elements = [(other, number) if column else (number, other) for other in range(array)]
+    rows = {(row + column) % array: row for row, column in elements}
+    return [rows[bank] for bank in range(array)]
 
 
 def follow(array: int, program: list[Instruction], schedule: Schedule, steps: Steps = ONCE) -> None:
@@ -68,6 +76,9 @@ def follow(array: int, program: list[Instruction], schedule: Schedule, steps: St
                         ctx.get(request.word),
                     )
                     assert got == (read.tile, read.number, read.column, 0), read
+                    if array > NEAR_BANKS:
+                        rows = [ctx.get(row) for row in request.rows]
+                        assert rows == rows_of(read.number, read.column, array), read
                 enable = ctx.get(dut.write_enable)
                 if cycle in writes:
                     write = writes[cycle]

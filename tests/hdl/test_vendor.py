@@ -3,21 +3,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 from amaranth.lib import wiring
+from amaranth.sim import Simulator
 
 from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.boards import BOARDS
+from siligrad_hdl.boards.tools import find_tool
 from siligrad_hdl.multiplier import Multiplier
 from siligrad_hdl.vendor import (
     ECP5,
@@ -179,6 +183,43 @@ def test_the_multiplier_is_three_cycles_late_and_exact(
         assert signed(rows[cycle]["product"]) == a * b, f"cycle {cycle}"
         assert signed(rows[cycle]["a_registered"]) == pairs[cycle - 1][0], f"cycle {cycle}"
         assert signed(rows[cycle]["b_registered"]) == pairs[cycle - 1][1], f"cycle {cycle}"
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, pytest.param(8, marks=pytest.mark.extended)])
+def test_every_product_of_logic_cells_is_exact(bits: int) -> None:
+    dut = ice40.LogicMultiplier(operand_bits=bits)
+    codes = range(-(1 << bits - 1), 1 << bits - 1)
+    pairs = list(product(codes, codes))
+    late = Multiplier.latency - 1
+
+    async def bench(ctx: Any) -> None:
+        for cycle in range(len(pairs) + late):
+            a, b = pairs[min(cycle, len(pairs) - 1)]
+            ctx.set(dut.a, a)
+            ctx.set(dut.b, b)
+            await ctx.tick()
+            assert (ctx.get(dut.a_registered), ctx.get(dut.b_registered)) == (a, b)
+            if cycle >= late:
+                a, b = pairs[cycle - late]
+                assert ctx.get(dut.product) == a * b, (a, b)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.synthesis
+def test_a_row_of_logic_cells_adds_or_leaves_without_a_gate_before_it(tmp_path: Path) -> None:
+    (tmp_path / "product.il").write_text(
+        rtlil.convert(ice40.LogicMultiplier(operand_bits=8), name="product"), encoding="utf-8"
+    )
+    script = "read_rtlil product.il; synth_ice40 -top product; tee -o stat.json stat -json"
+    command = [str(find_tool("yosys").path), "-q", "-p", script]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    cells = json.loads((tmp_path / "stat.json").read_text())["design"]["num_cells_by_type"]
+    # Two rows of products of single bits, six of sums of nine bits, and the sum of the halves.
+    assert cells["SB_LUT4"] == 2 * 8 + 6 * 9 + 12
 
 
 def memory_case(

@@ -18,8 +18,11 @@ from siligrad_sim.verilator import VerilatorDevice
 # One that rounds its operands, and one that does not; tests of random programs build both, too.
 GEOMETRIES = [campaign_geometry(3, 8), device_geometry(2)]
 
+# One whose banks are far from each other.
+FAR = pytest.param(device_geometry(12), marks=pytest.mark.extended)
 
-@pytest.fixture(scope="module", params=GEOMETRIES, ids=lambda each: f"N{each.array}")
+
+@pytest.fixture(scope="module", params=[*GEOMETRIES, FAR], ids=lambda each: f"N{each.array}")
 def device(request: pytest.FixtureRequest) -> Iterator[VerilatorDevice]:
     with VerilatorDevice(request.param) as opened:
         yield opened

@@ -30,8 +30,8 @@ class Technology:
     name
         Of the family.
     multiplier
-        Makes the primitive of :class:`~siligrad_hdl.multiplier.Multiplier` from its parameters;
-        None where synthesis is left to find one.
+        Makes :class:`~siligrad_hdl.multiplier.Multiplier` of what the family has, from its
+        parameters; None where synthesis is left to find it.
     multipliers
         Multiplier blocks that a product of so many bits takes.
     block_memory
@@ -68,7 +68,7 @@ class Technology:
 
 ICE40 = Technology(
     name="iCE40",
-    multiplier=None,
+    multiplier=ice40.LogicMultiplier,
     multipliers=lambda operand_bits: 0,
     block_memory=ice40.Ram40Memory,
     blocks=ice40.ram40_blocks,
@@ -76,7 +76,7 @@ ICE40 = Technology(
     tools=("yosys", "nextpnr-ice40", "icepack"),
     spare_registers=False,
 )
-"""iCE40 LP and HX, which have no multipliers: products are made of lookup tables."""
+"""iCE40 LP and HX, which have no multiplier blocks: products are made of logic cells."""
 
 ICE40_ULTRA_PLUS = Technology(
     name="iCE40 UltraPlus",
