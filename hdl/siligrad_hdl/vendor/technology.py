@@ -89,7 +89,8 @@ ICE40_ULTRA_PLUS = Technology(
     # Registers of a tile share what enables them: where few do, a lookup table is as good.
     synthesis=("-dffe_min_ce_use", "8"),
     # As below: where a device is almost full, one register far from the rest takes half a clock.
-    routing=("--placer-heap-timingweight", "30"),
+    # What is late after that is moved once more.
+    routing=("--placer-heap-timingweight", "30", "--opt-timing"),
     spare_registers=False,
 )
 
