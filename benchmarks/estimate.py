@@ -331,16 +331,19 @@ def _put(lines: Sequence[str], path: Path) -> None:
 
 def _measure(options: argparse.Namespace) -> None:
     """Measure each of :data:`POINTS`, and keep it before going on to the next."""
-    for name, geometry in POINTS:
+    for point in POINTS:
+        name, geometry = point
         array, operand_bits = geometry.array, geometry.operand_bits
         if name not in (options.board or [name]) or array not in (options.array or [array]):
             continue
         row = measure(find_board(name), geometry)
         print(f"{name} {array} x {array}, {operand_bits} bits: {row.lut} LUT, {row.ff} FF")
+        # What is measured no more was of other hardware.
         others = [
             other
             for other in read_rows()
-            if other.built or (other.board, other.geometry) != (name, geometry)
+            if other.built
+            or ((other.board, other.geometry) in POINTS and (other.board, other.geometry) != point)
         ]
         _write([*others, row])
 

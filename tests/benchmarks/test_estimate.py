@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import estimate
 from benchmarks.estimate import (
+    POINTS,
     Row,
     RowError,
     built_row,
@@ -49,6 +51,29 @@ def test_a_build_that_was_other_than_estimated_is_noticed(rows: list[Row], what:
 def test_sizes_of_every_family_were_measured(rows: list[Row]) -> None:
     families = {board.technology.name for board in BOARDS.values()}
     assert {find_board(row.board).technology.name for row in rows} == families
+
+
+def test_what_is_measured_no_more_is_forgotten(
+    rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = next(row for row in rows if row.built)
+    packed = [row for row in rows if not row.built]
+    stale = replace(packed[0], geometry=replace(packed[0].geometry, program_depth=99))
+    kept = [built, stale, *packed]
+    monkeypatch.setattr(estimate, "read_rows", lambda: list(kept))
+    monkeypatch.setattr(estimate, "_write", lambda rows: kept.__setitem__(slice(None), rows))
+    monkeypatch.setattr(
+        estimate,
+        "measure",
+        lambda board, geometry: Row(board.name, geometry, lut=7, ff=1, dsp=0, bram=0),
+    )
+    name, geometry = POINTS[0]
+    assert main(["measure", "--board", name, "--array", str(geometry.array)]) == 0
+    assert built in kept
+    assert stale not in kept
+    sizes = {(row.board, row.geometry): row.lut for row in kept if not row.built}
+    assert sizes.keys() == set(POINTS)
+    assert sizes[POINTS[0]] == 7
 
 
 def test_what_was_fitted_is_what_the_rows_give(rows: list[Row]) -> None:
