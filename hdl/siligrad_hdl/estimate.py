@@ -65,14 +65,16 @@ def estimate(board: Board, geometry: Geometry) -> Estimate:
 
     of_series = fitted["clock_mhz"].get(device_series(board))
     clocks = of_series or fitted["clock_mhz"].get(board.technology.name)
+    blocks = board.blocks_of(geometry)
+    slower = 1 + fitted["slower_per_block"].get(board.technology.name, 0) * blocks
     return Estimate(
         lut=total("lut"),
         ff=total("ff"),
         dsp=board.multipliers_of(geometry),
-        bram=board.blocks_of(geometry),
+        bram=blocks,
         clock_mhz=None
         if clocks is None
-        else interpolated({int(n): mhz for n, mhz in clocks.items()}, geometry.array),
+        else interpolated({int(n): mhz for n, mhz in clocks.items()}, geometry.array) / slower,
     )
 
 

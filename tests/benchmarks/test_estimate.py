@@ -79,6 +79,7 @@ def test_what_is_measured_no_more_is_forgotten(
 def test_what_was_fitted_is_what_the_rows_give(rows: list[Row]) -> None:
     fitted, kept = fit(rows), json.loads(DATA.read_text(encoding="utf-8"))["fitted"]
     assert fitted["clock_mhz"] == kept["clock_mhz"]
+    assert fitted["slower_per_block"] == kept["slower_per_block"]
     for row in rows:
         technology = find_board(row.board).technology
         for what in ("lut", "ff"):
