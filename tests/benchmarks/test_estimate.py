@@ -132,6 +132,17 @@ def test_least_squares_without_negative_coefficients(seed: int) -> None:
     assert (x == 0).any()
 
 
+def test_what_a_block_ram_costs_is_found(rows: list[Row]) -> None:
+    row = next(row for row in rows if row.board == "ulx3s-85f" and row.built)
+    builds = [
+        replace(row, bram=blocks, clock_mhz=200 / (1 + 0.004 * blocks)) for blocks in (10, 40, 90)
+    ]
+    fitted = fit(builds)
+    assert fitted["slower_per_block"] == {"ECP5": 0.004}
+    assert fitted["clock_mhz"]["ECP5"] == {str(row.geometry.array): 200.0}
+    assert fit(builds[:1])["slower_per_block"] == {"ECP5": 0.0}  # one tells nothing
+
+
 def test_clocks_between_those_that_were_reached() -> None:
     clocks = {2: 120.0, 8: 60.0}
     assert interpolated(clocks, 2) == 120
