@@ -365,16 +365,13 @@ def _measure(options: argparse.Namespace) -> None:
         array, operand_bits = geometry.array, geometry.operand_bits
         if name not in (options.board or [name]) or array not in (options.array or [array]):
             continue
-        row = measure(find_board(name), geometry)
-        print(f"{name} {array} x {array}, {operand_bits} bits: {row.lut} LUT, {row.ff} FF")
+        measured = measure(find_board(name), geometry)
+        sizes = f"{measured.lut} LUT, {measured.ff} FF"
+        print(f"{name} {array} x {array}, {operand_bits} bits: {sizes}")
         # What is measured no more was of other hardware.
-        others = [
-            other
-            for other in read_rows()
-            if other.built
-            or ((other.board, other.geometry) in POINTS and (other.board, other.geometry) != point)
-        ]
-        _write([*others, row])
+        kept = set(POINTS) - {point}
+        others = [row for row in read_rows() if row.built or (row.board, row.geometry) in kept]
+        _write([*others, measured])
 
 
 def _add(options: argparse.Namespace) -> None:

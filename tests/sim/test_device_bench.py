@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 
 from siligrad.device import DeviceError
 from siligrad.registers import Region, Register, Status
+from siligrad_hdl.scratchpad import NEAR_BANKS
 from siligrad_sim.benches.device import CHECKS
-from siligrad_sim.benches.device_runs import device_geometry
-from siligrad_sim.campaign.drawing import campaign_geometry
+from siligrad_sim.coverage.programs import BENCH_GEOMETRIES
 from siligrad_sim.verilator import VerilatorDevice
 
-# One that rounds its operands, and one that does not; tests of random programs build both, too.
-GEOMETRIES = [campaign_geometry(3, 8), device_geometry(2)]
 
-# One whose banks are far from each other.
-FAR = pytest.param(device_geometry(12), marks=pytest.mark.extended)
-
-
-@pytest.fixture(scope="module", params=[*GEOMETRIES, FAR], ids=lambda each: f"N{each.array}")
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(each, marks=pytest.mark.extended if each.array > NEAR_BANKS else ())
+        for each in BENCH_GEOMETRIES
+    ],
+    ids=lambda each: f"N{each.array}",
+)
 def device(request: pytest.FixtureRequest) -> Iterator[VerilatorDevice]:
     with VerilatorDevice(request.param) as opened:
         yield opened
@@ -43,7 +44,7 @@ class Liar(VerilatorDevice):
     def __init__(self, written: Change, read: Change) -> None:
         self.change_written: Change = truth
         self.change_read: Change = truth
-        super().__init__(GEOMETRIES[0])
+        super().__init__(BENCH_GEOMETRIES[0])
         self.change_written, self.change_read = written, read
 
     def write_block(self, address: int, words: NDArray[np.uint32]) -> None:

@@ -139,10 +139,8 @@ def training_steps(geometry: Geometry) -> Mapping[Contents, Run]:
     rng = np.random.default_rng(geometry.array)
     result = {}
     for contents in _CONTENTS:
-        machine = Machine(geometry)
-        machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
         words = draw_words(rng, geometry, contents)
-        result[contents] = _expected(machine, instructions, ONE_STEP, words, 2)
+        result[contents] = _expected(_machine(geometry), instructions, ONE_STEP, words, 2)
     return result
 
 
@@ -224,31 +222,25 @@ def large_programs(geometry: Geometry) -> Iterator[tuple[Sequence[Instruction], 
 @cache
 def large_runs(geometry: Geometry) -> Sequence[Run]:
     """Return the runs of :func:`large_programs`, each from the same shift registers."""
-    n = geometry.array
-    words = draw_words(np.random.default_rng(n), geometry, "random")
+    words = draw_words(np.random.default_rng(geometry.array), geometry, "random")
     result = []
     for instructions, loop in large_programs(geometry):
         check_instructions(instructions, geometry, loop)
-        machine = Machine(geometry)
-        machine.lanes = [Lane(state) for state in seed_lanes(n, n)]
-        result.append(_expected(machine, instructions, loop, words, 1))
+        result.append(_expected(_machine(geometry), instructions, loop, words, 1))
     return result
 
 
 @cache
 def repeated(geometry: Geometry, runs: int) -> Run:
     """Return the training step, run so often."""
-    machine = Machine(geometry)
-    machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
     words = draw_words(np.random.default_rng(geometry.array), geometry, "coarse")
-    return _expected(machine, step(geometry).instructions, ONE_STEP, words, runs)
+    return _expected(_machine(geometry), step(geometry).instructions, ONE_STEP, words, runs)
 
 
 @cache
 def tails(geometry: Geometry) -> Sequence[Run]:
     """Return for each instruction of the training step the run that begins with it."""
-    machine = Machine(geometry)
-    machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
+    machine = _machine(geometry)
     rng = np.random.default_rng(geometry.array)
     words = draw_words(rng, geometry, "coarse")
     instructions = step(geometry).instructions
@@ -261,12 +253,18 @@ def tails(geometry: Geometry) -> Sequence[Run]:
 @cache
 def random_runs(geometry: Geometry) -> Sequence[Run]:
     """Return the runs of :func:`drawn_programs`, one after the other."""
-    machine = Machine(geometry)
-    machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
+    machine = _machine(geometry)
     return [
         _expected(machine, instructions, loop, words, 1)
         for instructions, loop, words in drawn_programs(geometry)
     ]
+
+
+def _machine(geometry: Geometry) -> Machine:
+    """Return a machine whose shift registers are as each check sets them."""
+    machine = Machine(geometry)
+    machine.lanes = [Lane(state) for state in seed_lanes(geometry.array, geometry.array)]
+    return machine
 
 
 def _expected(

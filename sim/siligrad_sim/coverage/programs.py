@@ -6,8 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from siligrad.isa import ONE_STEP, Geometry, Instruction, Loop
-from siligrad_sim.benches.device_runs import device_geometry, drawn_programs, large_programs
-from siligrad_sim.benches.programs import training_step
+from siligrad_sim.benches.device_runs import (
+    device_geometry,
+    drawn_programs,
+    large_programs,
+    step,
+)
 from siligrad_sim.campaign.case import Case
 from siligrad_sim.campaign.drawing import campaign_geometry
 from siligrad_sim.campaign.sampling import SUITE_GEOMETRIES, SUITE_PROGRAMS, for_each_case
@@ -15,8 +19,8 @@ from siligrad_sim.campaign.trial import REFUSALS, trial_of
 
 __all__ = ["BENCH_GEOMETRIES", "Executed", "bench_programs", "campaign_programs"]
 
-BENCH_GEOMETRIES = (campaign_geometry(3, 8), *(device_geometry(array) for array in (2, 3, 4)))
-"""The accelerators of the device bench and of the tests of compiled devices."""
+BENCH_GEOMETRIES = (campaign_geometry(3, 8), device_geometry(2), device_geometry(12))
+"""The accelerators of the device bench: operands that are rounded, or not, and far banks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +62,4 @@ def bench_programs(geometries: Sequence[Geometry] = BENCH_GEOMETRIES) -> Iterato
             yield Executed(geometry, instructions, loop)
         for large, often in large_programs(geometry):
             yield Executed(geometry, large, often)
-        n = geometry.array
-        for steps in (1, 3):
-            step = training_step(
-                n,
-                batch=n + 1,
-                inputs=n + 2,
-                hidden=2 * n - 1,
-                outputs=n - 1,
-                operand_bits=geometry.operand_bits,
-                word_bits=geometry.word_bits,
-                steps=steps,
-            )
-            yield Executed(step.geometry, step.instructions, step.loop)
+        yield Executed(geometry, step(geometry).instructions)
