@@ -17,9 +17,10 @@ __all__ = ["BlockMemory"]
 class BlockMemory(wiring.Component):
     """Memory that reads and writes a word in each cycle, with a register behind the read port.
 
-    A read sees what was written in earlier cycles. What it returns when the address is being
-    written in the same cycle is the old word; nothing here depends on that, since no accepted
-    program does it, and the blocks of some families return anything then.
+    A read sees what was written in earlier cycles. What it returns when the word is written in the
+    same cycle, or later but before it is taken over into the output register, is the old word;
+    nothing here depends on that, since no accepted program does it, and the blocks of some families
+    return anything then.
 
     For a platform whose family has blocks for it (:mod:`siligrad_hdl.vendor`), it is made of them.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from siligrad_hdl.multiplier import Multiplier
+from siligrad_hdl.vendor import is_lean
 
 __all__ = ["ProcessingElement"]
 
@@ -23,6 +24,9 @@ class ProcessingElement(wiring.Component):
     The flags travel east beside ``a``, but *behind* it, by as much as the multiplier takes, so
     that no cell has to delay them: in the cycle in which a flag is at a cell's western port, it
     acts at the end of it.
+
+    In its lean form (:func:`~siligrad_hdl.vendor.is_lean`) it takes a product a cycle earlier, into
+    the accumulator, from which the sum then drains: all comes and goes in the same cycles.
 
     Parameters
     ----------
@@ -94,18 +98,26 @@ class ProcessingElement(wiring.Component):
             self.b_south.eq(multiplier.b_registered),
         ]
 
-        # A register between a block of an FPGA that is far away and an adder that takes its time.
-        product = Signal(signed(2 * self.operand_bits), reset_less=True)
         total = Signal(signed(self.sum_bits), reset_less=True)
-        following = Signal(signed(self.sum_bits))
-        m.d.comb += following.eq(total + product)
-        m.d.sync += [product.eq(multiplier.product), total.eq(following)]
-        with m.If(self.last_west):
-            m.d.sync += total.eq(0)
+        if is_lean(platform):
+            # The next tile begins with its first product as the sum of this one drains.
+            product = multiplier.product
+            ended: Value = total
+            m.d.sync += total.eq(Mux(self.last_west, product, total + product))
+        else:
+            # A register between a block of an FPGA that is far away and an adder that takes its
+            # time.
+            product = Signal(signed(2 * self.operand_bits), reset_less=True)
+            following = Signal(signed(self.sum_bits))
+            ended = following
+            m.d.comb += following.eq(total + product)
+            m.d.sync += [product.eq(multiplier.product), total.eq(following)]
+            with m.If(self.last_west):
+                m.d.sync += total.eq(0)
 
         drain = Signal(signed(self.sum_bits), reset_less=True)
         with m.If(self.last_west | self.accept_west):
-            m.d.sync += drain.eq(Mux(self.last_west, following, self.drain_north))
+            m.d.sync += drain.eq(Mux(self.last_west, ended, self.drain_north))
         m.d.comb += self.drain_south.eq(drain)
 
         m.d.sync += [self.last_east.eq(self.last_west), self.accept_east.eq(self.accept_west)]

@@ -12,6 +12,7 @@ from siligrad.isa import DRAW_BITS, HEADER_LINE_0, AuxMode, Gate, Rounding
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.lfsr import Lfsr
 from siligrad_hdl.multiplexer import multiplexer
+from siligrad_hdl.vendor import is_lean
 
 __all__ = ["EPILOGUE_FIELDS", "Epilogue", "EpilogueControl", "EpilogueLane"]
 
@@ -90,6 +91,10 @@ class EpilogueLane(wiring.Component):
     5. add, the auxiliary operand to the integer part, the addend to the fraction
     6. saturate and gate
 
+    In the lean form (:func:`~siligrad_hdl.vendor.is_lean`) the third register shifts by 0 or 2 and
+    the fourth by 0 or 1, in the lookup tables that complement; and the auxiliary operand, which is
+    narrower without its sign, gets it there too.
+
     What is shifted is cut to the bits that matter: 16 of fraction, and one more of integer than a
     code has. Below, all that matters is whether something was dropped ("sticky"); above, whether
     the rest equals the sign: if not, no auxiliary operand brings the result back from saturation.
@@ -146,6 +151,7 @@ class EpilogueLane(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        lean = is_lean(platform)
         m.submodules.lfsr = lfsr = Lfsr(init=self.init)
         m.d.comb += [
             lfsr.load.eq(self.load),
@@ -178,17 +184,21 @@ class EpilogueLane(wiring.Component):
         s1_above = Signal(reset_less=True)
         s1_aux = Signal(signed(code), reset_less=True)
         s1_positive = Signal(reset_less=True)
-        used = c0.aux_mode != AuxMode.NONE
-        subtract = c0.aux_mode == AuxMode.SUBTRACT
-        aux = Mux(used, self.aux, 0) ^ subtract.replicate(bits).as_signed()
+        unsigned, mode = self.aux, c0.aux_mode
+        if lean:
+            unsigned, mode = delayed(m, self.aux, 3, name="s3_unsigned").as_signed(), c3.aux_mode
+        used = mode != AuxMode.NONE
+        subtract = mode == AuxMode.SUBTRACT
+        aux = Mux(used, unsigned, 0) ^ subtract.replicate(bits).as_signed()
+        with_sign = aux + subtract
         m.d.sync += [
             s1_sign.eq(sign),
             s1_value.eq(shift.kept),
             s1_below.eq(shift.lost_below),
             s1_above.eq(shift.lost_above),
-            s1_aux.eq(aux + subtract),
-            s1_positive.eq(self.aux > 0),
         ]
+        if not lean:
+            m.d.sync += [s1_aux.eq(with_sign), s1_positive.eq(unsigned > 0)]
 
         # 2
         shift = _Shift(s1_value, s1_sign, c1.shift[2:4], unit=4, steps=4, keep=keep + 3)
@@ -203,8 +213,11 @@ class EpilogueLane(wiring.Component):
         s2_sign = delayed(m, s1_sign, 1, name="s2_sign")
 
         # 3
-        shift = _Shift(s2_value, s2_sign, c2.shift[0:2], unit=1, steps=4, keep=keep)
-        s3_value = Signal(keep, reset_less=True)
+        late = 1 if lean else 0  # bits of the shift that are left for the next stage
+        shift = _Shift(
+            s2_value, s2_sign, c2.shift[late:2], unit=1 << late, steps=4 >> late, keep=keep + late
+        )
+        s3_value = Signal(keep + late, reset_less=True)
         s3_below = Signal(reset_less=True)
         s3_above = Signal(reset_less=True)
         m.d.sync += [
@@ -217,18 +230,24 @@ class EpilogueLane(wiring.Component):
         m.d.comb += lfsr.draw.eq(c2.valid & (c2.rounding == Rounding.STOCHASTIC))
 
         # 4
+        value, below, above = s3_value, s3_below, s3_above
+        if lean:
+            shift = _Shift(s3_value, s3_sign, c3.shift[:1], unit=1, steps=2, keep=keep)
+            value = shift.kept
+            below = s3_below | shift.lost_below
+            above = s3_above | shift.lost_above
         s4_value = Signal(signed(keep), reset_less=True)
         s4_above = Signal(reset_less=True)
         s4_negative = Signal(reset_less=True)
         s4_addend = Signal(_FRACTION, reset_less=True)
         s4_carry = Signal(reset_less=True)
-        one = c3.negate & ~s3_below  # what negation adds to the complement
+        one = c3.negate & ~below  # what negation adds to the complement
         # Only looked at in a tie, where the complement's integer part is already the right one.
-        odd = s3_value[_FRACTION] ^ c3.negate ^ s3_aux[0]
+        odd = value[_FRACTION] ^ c3.negate ^ (used & unsigned[0] if lean else s3_aux[0])
         half = 1 << _FRACTION - 1
         m.d.sync += [
-            s4_value.eq(s3_value ^ c3.negate.replicate(keep)),
-            s4_above.eq(s3_above | (s3_value[-1] ^ s3_sign)),
+            s4_value.eq(value ^ c3.negate.replicate(keep)),
+            s4_above.eq(above | (value[-1] ^ s3_sign)),
             s4_negative.eq(s3_sign ^ c3.negate),
         ]
         m.d.sync += s4_carry.eq(one)
@@ -237,14 +256,20 @@ class EpilogueLane(wiring.Component):
                 # half - 1 + (1 if odd or something was dropped), and the one of the negation: in
                 # one carry, since the latter is there only if nothing was dropped.
                 m.d.sync += s4_addend.eq(Mux(one, half, half - 1))
-                m.d.sync += s4_carry.eq(s3_below | odd)
+                m.d.sync += s4_carry.eq(below | odd)
             with m.Case(Rounding.STOCHASTIC):
                 m.d.sync += s4_addend.eq(lfsr.state)
             with m.Case(Rounding.FLOOR):
                 m.d.sync += s4_addend.eq(0)
             with m.Case(Rounding.HALF_UP):
                 m.d.sync += s4_addend.eq(half)
-        s4_aux = delayed(m, s3_aux, 1, name="s4_aux").as_signed()
+
+        if lean:
+            s4_aux = Signal(signed(code), reset_less=True)
+            s4_positive = Signal(reset_less=True)
+            m.d.sync += [s4_aux.eq(with_sign), s4_positive.eq(unsigned > 0)]
+        else:
+            s4_aux = delayed(m, s3_aux, 1, name="s4_aux").as_signed()
 
         # 5
         # One bit more at the low end makes the carry a part of the one addition.
@@ -256,7 +281,10 @@ class EpilogueLane(wiring.Component):
         s5_above = delayed(m, s4_above, 1, name="s5_above")
         s5_negative = Signal(reset_less=True)
         m.d.sync += s5_negative.eq(Mux(s4_above, s4_negative, total[-1]))
-        s5_positive = delayed(m, s1_positive, 4, name="s5_positive")
+        if lean:
+            s5_positive: Value = delayed(m, s4_positive, 1, name="s5_positive")
+        else:
+            s5_positive = delayed(m, s1_positive, 4, name="s5_positive")
 
         # 6
         top = s5_value[bits - 1 :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from operator import or_
+from operator import lt, or_
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -27,7 +27,7 @@ from siligrad.registers import (
 from siligrad_hdl.ports import HostPort
 from siligrad_hdl.scratchpad import TileRequest
 from siligrad_hdl.sequencer import instructions_max
-from siligrad_hdl.vendor import technology_of
+from siligrad_hdl.vendor import is_lean
 
 __all__ = ["HostInterface"]
 
@@ -138,9 +138,8 @@ class HostInterface(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        technology = technology_of(platform)
-        spare = technology is None or technology.spare_registers
-        told_in = _register if spare else _gate
+        lean = is_lean(platform)
+        told_in, below = (_gate, _below) if lean else (_register, lt)
         geometry = self.geometry
         n = geometry.array
 
@@ -152,12 +151,13 @@ class HostInterface(wiring.Component):
         act = Signal()
         write = Signal()
         idle = Signal(init=1)
-        address = self.host.address  # stays as it is until it is acknowledged
-        if spare:
+        # They stay as they are until the request is acknowledged.
+        address, write_data = self.host.address, self.host.write_data
+        if not lean:
             address = Signal(len(self.host.address), reset_less=True)
             with m.If(idle):
                 m.d.sync += address.eq(self.host.address)
-        write_data = Signal(32, reset_less=True)
+            write_data = Signal(32, reset_less=True)
         register_bits = int(max(Register)).bit_length()
         acknowledge = Signal()
         # From `comes` to the acknowledgement of a read: the slowest answers, then two registers.
@@ -174,7 +174,9 @@ class HostInterface(wiring.Component):
         with m.Elif(acknowledge):
             m.d.sync += idle.eq(1)
         with m.If(idle):
-            m.d.sync += [write.eq(self.host.write), write_data.eq(self.host.write_data)]
+            m.d.sync += write.eq(self.host.write)
+            if not lean:
+                m.d.sync += write_data.eq(self.host.write_data)
 
         # Where the request goes, and whether there is such a word.
         word = address[:REGION_BITS]
@@ -333,7 +335,7 @@ class HostInterface(wiring.Component):
 
         # Program and saturations.
         line_exists = Signal()
-        m.d.sync += line_exists.eq(line < geometry.program_depth)
+        m.d.sync += line_exists.eq(below(line, geometry.program_depth))
         m.d.comb += [
             self.line.eq(line),
             self.line_write_data.eq(write_data),
@@ -358,7 +360,7 @@ class HostInterface(wiring.Component):
         ]
         exists = {memory: Signal(name=f"{memory.name.lower()}_exists") for memory in Memory}
         for memory, item in _REGIONS.items():
-            m.d.sync += exists[memory].eq((bank < n) & (bank_address < geometry.depth(memory)))
+            m.d.sync += exists[memory].eq((bank < n) & below(bank_address, geometry.depth(memory)))
             if not (self.locked and memory == Memory.W):
                 m.d.comb += self.request_write[memory].eq(
                     decided(in_region[item] & exists[memory], name=f"{item.name.lower()}_written")
@@ -381,7 +383,7 @@ class HostInterface(wiring.Component):
             (
                 Region.SATURATIONS,
                 "saturations",
-                allowed_region[Region.SATURATIONS] & (word < self.instructions),
+                allowed_region[Region.SATURATIONS] & below(word, self.instructions),
                 self.instruction_data,
             ),
             *(
@@ -420,6 +422,12 @@ def _gate(m: Module, condition: Value, data: Value, name: str) -> Value:
     chosen = Signal(name=name)
     m.d.sync += chosen.eq(condition)
     return Mux(chosen, data, 0)
+
+
+def _below(value: Value, bound: Value | int) -> Value:
+    """Return ``value < bound`` by a chain of carries that is no longer than the bound."""
+    bound = Value.cast(bound)
+    return ~value[len(bound) :].any() & (value[: len(bound)] < bound)
 
 
 def _either(m: Module, values: Sequence[Value], name: str) -> Signal:

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.delay import delayed
+from siligrad_hdl.vendor import is_lean
 
 __all__ = ["SaturationCounters"]
 
@@ -17,6 +18,9 @@ class SaturationCounters(wiring.Component):
 
     The rows of an instruction in one step are added up in a register. With the last of them, the
     sum goes to the instruction's counter, and is added there to that of the steps before.
+
+    In its lean form (:func:`~siligrad_hdl.vendor.is_lean`) it writes a cycle earlier than it says
+    here; nobody reads a counter so soon.
 
     Parameters
     ----------
@@ -65,24 +69,33 @@ class SaturationCounters(wiring.Component):
         m = Module()
         m.submodules.sums = sums = BlockMemory(shape=32, depth=self.instructions)
         total = Signal(32, reset_less=True)
-        # Block RAMs are far away: what is added and their sum lie in registers on the way back.
-        rows = Signal(32, reset_less=True)
-        before = Signal(32, reset_less=True)
         added = Signal(32, reset_less=True)
-        m.d.sync += [
-            rows.eq(total),
-            before.eq(Mux(self.add, sums.read_data, 0)),
-            added.eq(rows + before),
-        ]
-        with m.If(self.count):
-            m.d.sync += total.eq(Mux(self.count_first, 0, total) + self.saturations)
+        lean = is_lean(platform)
+        late = 1 if lean else 2
+        if lean:
+            m.d.sync += added.eq(Mux(self.add, total + sums.read_data, total))
+            with m.If(self.count):
+                m.d.sync += total.eq(
+                    Mux(self.count_first, self.saturations, total + self.saturations)
+                )
+        else:
+            # Block RAMs are far away: what is added and their sum lie in registers on the way back.
+            rows = Signal(32, reset_less=True)
+            before = Signal(32, reset_less=True)
+            m.d.sync += [
+                rows.eq(total),
+                before.eq(Mux(self.add, sums.read_data, 0)),
+                added.eq(rows + before),
+            ]
+            with m.If(self.count):
+                m.d.sync += total.eq(Mux(self.count_first, 0, total) + self.saturations)
         m.d.comb += [
             sums.read_address.eq(self.address),
             sums.read_enable.eq(1),
             sums.output_enable.eq(1),
             self.read_data.eq(sums.read_data),
-            sums.write_enable.eq(delayed(m, self.write, 2, name="write", reset=True)),
-            sums.write_address.eq(delayed(m, self.address, 3, name="address")),
+            sums.write_enable.eq(delayed(m, self.write, late, name="write", reset=True)),
+            sums.write_address.eq(delayed(m, self.address, late + 1, name="address")),
             sums.write_data.eq(added),
         ]
         return m

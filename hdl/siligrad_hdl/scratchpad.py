@@ -16,6 +16,7 @@ from amaranth.lib.wiring import In, Out
 from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.rotator import Rotator
+from siligrad_hdl.vendor import is_lean
 
 __all__ = ["NEAR_BANKS", "ReadRequest", "SkewedMemory", "SkewedWriter", "TileRequest", "bank_row"]
 
@@ -178,11 +179,20 @@ class SkewedMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.rotator = rotator = self._rotator
-        addresses = _bank_addresses(m, self.request, self.array)
+        # In the lean form the memory has a register for its address and none for its word, so this
+        # one is behind the choice of what is read: each has a lookup table before it.
+        lean = is_lean(platform)
+        request = self.request
+        if lean:
+            request = data.View(request.shape(), delayed(m, request.as_value(), 1, name="request"))
+        addresses = _bank_addresses(m, request, self.array)
         for number, (bank, address) in enumerate(zip(self.banks, addresses, strict=True)):
             m.submodules[f"bank_{number}"] = bank
             bank_address = Signal(range(self.depth), name=f"bank_address_{number}", reset_less=True)
-            m.d.sync += bank_address.eq(address)
+            if lean:
+                m.d.comb += bank_address.eq(address)
+            else:
+                m.d.sync += bank_address.eq(address)
             m.d.comb += [
                 bank.read_address.eq(bank_address),
                 rotator.data[number].eq(bank.read_data),

@@ -165,11 +165,14 @@ def run_yosys(folder: Path, il: str, script: str) -> str:
 
 def flipped(netlist: str, family: Family, block: str) -> str:
     """Return `netlist` with the lowest initial bit of the first block RAM of `block` changed."""
-    head, tail = netlist.split(f") \\{block}", maxsplit=1)
     constant = re.compile(rf"\.{family.initial}\(\d+'h([0-9a-fx]+)\)")
-    *_, last = constant.finditer(head)
-    at = last.end(1) - 1
-    return f"{head[:at]}{int(head[at], 16) ^ 1:x}{head[at + 1 :]}) \\{block}{tail}"
+    for name in re.finditer(rf"\) \\{re.escape(block)}", netlist):
+        # What is between the type of the cell and its name.
+        parameters = netlist.rindex(" #(", 0, name.start())
+        if found := constant.search(netlist, parameters, name.start()):
+            at = found.end(1) - 1
+            return f"{netlist[:at]}{int(netlist[at], 16) ^ 1:x}{netlist[at + 1 :]}"
+    raise AssertionError(f"no block RAM is called {block}")
 
 
 def baked_netlist(program: sg.Program, board: str, script: str, folder: Path) -> str:

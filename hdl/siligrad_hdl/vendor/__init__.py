@@ -9,6 +9,7 @@ from siligrad_hdl.vendor.technology import (
     ICE40_ULTRA_PLUS,
     NEXUS,
     Technology,
+    is_lean,
     technology_of,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "ICE40_ULTRA_PLUS",
     "NEXUS",
     "Technology",
+    "is_lean",
     "technology_of",
 ]

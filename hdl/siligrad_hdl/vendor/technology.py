@@ -17,6 +17,7 @@ __all__ = [
     "ICE40_ULTRA_PLUS",
     "NEXUS",
     "Technology",
+    "is_lean",
     "technology_of",
 ]
 
@@ -48,9 +49,10 @@ class Technology:
     unread
         Types of cells, each with an output, that place and route takes room for although nobody
         reads it; :func:`siligrad_hdl.boards.netlist.cut_unread` cuts it off.
-    spare_registers
-        Whether there are more registers than lookup tables are in want of. On iCE40 a register that
-        has none before it takes the place of one.
+    lean
+        Whether components take the form of few logic cells. On iCE40 a register that has no lookup
+        table before it takes the place of one, so those that only divide long ways are left out;
+        and a bit of an adder has an input to spare, by which it chooses between sum and addend.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Technology:
     synthesis: tuple[str, ...] = ()
     routing: tuple[str, ...] = ()
     unread: tuple[tuple[str, str], ...] = ()
-    spare_registers: bool = True
+    lean: bool = False
 
 
 ICE40 = Technology(
@@ -74,7 +76,7 @@ ICE40 = Technology(
     blocks=ice40.ram40_blocks,
     inferred_blocks=3,
     tools=("yosys", "nextpnr-ice40", "icepack"),
-    spare_registers=False,
+    lean=True,
 )
 """iCE40 LP and HX, which have no multiplier blocks: products are made of logic cells."""
 
@@ -91,7 +93,7 @@ ICE40_ULTRA_PLUS = Technology(
     # As below: where a device is almost full, one register far from the rest takes half a clock.
     # What is late after that is moved once more.
     routing=("--placer-heap-timingweight", "30", "--opt-timing"),
-    spare_registers=False,
+    lean=True,
 )
 
 ECP5 = Technology(
@@ -145,3 +147,9 @@ def technology_of(platform: object) -> Technology | None:
     if isinstance(platform, LatticePlatform):
         return {"ecp5": ECP5, "nexus": NEXUS}.get(platform.family)
     return GOWIN if isinstance(platform, GowinPlatform) else None
+
+
+def is_lean(platform: object) -> bool:
+    """Return whether components for `platform` take the form of few logic cells."""
+    technology = technology_of(platform)
+    return technology is not None and technology.lean
