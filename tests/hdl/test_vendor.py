@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from amaranth.back import rtlil, verilog
+from amaranth.hdl import Value
 from amaranth.lib import wiring
 
 from siligrad_hdl.block_memory import BlockMemory
@@ -50,20 +51,25 @@ def yosys_models(family: str) -> str:
 
 
 def simulate(
-    dut: wiring.Component, stimulus: list[dict[str, int]], models: str, folder: Path
+    dut: wiring.Component,
+    stimulus: list[dict[str, int]],
+    models: str,
+    folder: Path,
+    *,
+    platform: Any = None,
 ) -> list[dict[str, str]]:
     """Run a component in Icarus, and return its outputs in each cycle, in binary.
 
     Inputs change right after an edge; outputs are looked at right before the next.
     """
-    inputs = {
-        name: member for name, member in dut.signature.members.items() if member.flow.name == "In"
-    }
-    outputs = {
-        name: member for name, member in dut.signature.members.items() if member.flow.name == "Out"
-    }
-    text = verilog.convert(dut, name="dut", strip_internal_attrs=True)
-    widths = {name: len(getattr(dut, name)) for name in (*inputs, *outputs)}
+    members = [
+        ("__".join(map(str, path)), member.flow.name, Value.cast(value))
+        for path, member, value in dut.signature.flatten(dut)
+    ]
+    inputs = [name for name, flow, _ in members if flow == "In"]
+    outputs = [name for name, flow, _ in members if flow == "Out"]
+    text = verilog.convert(dut, name="dut", platform=platform, strip_internal_attrs=True)
+    widths = {name: len(value) for name, _, value in members}
     lines = ["`timescale 1ns/1ps", "module bench;", "reg clk = 0;", "reg rst = 0;"]
     lines += [f"reg [{widths[name] - 1}:0] {name};" for name in inputs]
     lines += [f"wire [{widths[name] - 1}:0] {name};" for name in outputs]

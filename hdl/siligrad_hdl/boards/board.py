@@ -51,6 +51,9 @@ class Board:
         the bitstream.
     led
         Resource, and subsignal if any, of an LED that is on while a program runs.
+    others
+        What is built instead if an array and operands of their sizes are asked for: the usual
+        memories and sums would be too much.
     """
 
     name: str
@@ -68,15 +71,20 @@ class Board:
     serial: str
     programmers: tuple[tuple[str, ...], ...]
     led: tuple[str, ...] = ()
+    others: tuple[Geometry, ...] = ()
 
     def sized(self, array: int | None, operand_bits: int | None) -> Geometry:
         """Return the geometry of the board with another array or narrower operands."""
         geometry = self.geometry
+        size = geometry.array if array is None else array
         bits = geometry.operand_bits if operand_bits is None else operand_bits
+        for other in self.others:
+            if (other.array, other.operand_bits) == (size, bits):
+                return other
         word_bits = max(bits, geometry.word_bits)
         return replace(
             geometry,
-            array=geometry.array if array is None else array,
+            array=size,
             operand_bits=bits,
             word_bits=word_bits,
             sum_bits=min(max(geometry.sum_bits, 2 * bits), 48 - (word_bits - bits)),
@@ -116,10 +124,10 @@ class Board:
     def largest_array(self) -> int:
         """Return the largest array that multipliers and block RAMs do for.
 
-        Its memories are those of the usual geometry. Without multipliers it is the usual array:
-        lookup tables are not counted here.
+        Its memories are those of the usual geometry. Without multipliers it is the largest that is
+        named in the board's file: lookup tables are not counted here.
         """
-        largest = self.geometry.array
+        largest = max(geometry.array for geometry in (self.geometry, *self.others))
         for array in ARRAY_SIZES if self.multipliers else ():
             try:
                 self.check(replace(self.geometry, array=array))

@@ -37,6 +37,19 @@ HX8K = Board(
         e_depth=256,
         program_depth=256,
     ),
+    # All that logic cells hold.
+    others=(
+        Geometry(
+            array=4,
+            operand_bits=8,
+            word_bits=8,
+            sum_bits=20,
+            x_depth=64,
+            w_depth=64,
+            e_depth=64,
+            program_depth=64,
+        ),
+    ),
     luts=7680,
     multipliers=0,
     blocks=32,

@@ -76,6 +76,8 @@ ICE40 = Technology(
     blocks=ice40.ram40_blocks,
     inferred_blocks=3,
     tools=("yosys", "nextpnr-ice40", "icepack"),
+    # Registers of a tile share what enables them: where few do, a lookup table is as good.
+    synthesis=("-dffe_min_ce_use", "6"),
     lean=True,
 )
 """iCE40 LP and HX, which have no multiplier blocks: products are made of logic cells."""
