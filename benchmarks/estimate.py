@@ -134,8 +134,10 @@ def fit(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what is fitted to rows: coefficients of each family, clocks of families and series.
 
     Coefficients are not negative, and have the least squares of errors relative to what was
-    measured. A clock is halfway between the slowest and the fastest build with an array of a size,
-    each as it would be without block RAMs: what deviates most from it, deviates least.
+    measured. What was only packed counts as so much more as builds take than the same packed: for
+    Gowin, nextpnr puts lookup tables before registers after that. A clock is halfway between the
+    slowest and the fastest build with an array of a size, each as it would be without block RAMs:
+    what deviates most from it, deviates least.
     """
     families = sorted({find_board(row.board).technology.name for row in rows})
     fitted: dict[str, Any] = {"lut": {}, "ff": {}, "clock_mhz": {}, "slower_per_block": {}}
@@ -145,7 +147,10 @@ def fit(rows: Sequence[Row]) -> dict[str, Any]:
         names = list(counted[0])
         sizes = np.array([[count[name] for name in names] for count in counted], dtype=float)
         for what in ("lut", "ff"):
-            measured = np.array([getattr(row, what) for row in of_family], dtype=float)
+            grown = _grown(of_family, what)
+            measured = np.array([
+                getattr(row, what) * (1 if row.built else grown) for row in of_family
+            ])
             found = not_negative(sizes / measured[:, None], np.ones(len(measured)))
             fitted[what][family] = {
                 name: round(float(value), 6)
@@ -161,6 +166,17 @@ def fit(rows: Sequence[Row]) -> dict[str, Any]:
             }
     fitted["clock_mhz"] = dict(sorted(fitted["clock_mhz"].items()))
     return fitted
+
+
+def _grown(rows: Sequence[Row], what: str) -> float:
+    """Return how much more builds take than what was packed of the same; 1 if there is no such."""
+    packed = {(row.board, row.geometry): getattr(row, what) for row in rows if not row.built}
+    ratios = [
+        getattr(row, what) / packed[row.board, row.geometry]
+        for row in rows
+        if row.built and (row.board, row.geometry) in packed
+    ]
+    return sum(ratios) / len(ratios) if ratios else 1.0
 
 
 def _clocks(rows: Sequence[Row], slower: float) -> dict[str, dict[int, list[float]]]:
@@ -395,7 +411,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     adding.add_argument("folder", type=Path, nargs="+", help="of siligrad build")
     adding.add_argument("--program", type=Path, help="image that they were built for")
     adding.add_argument("--board", help="of builds that missed their clock, and have no report")
-    commands.add_parser("forget", help="forget the builds, before those of changed hardware")
+    forgetting = commands.add_parser("forget", help="forget builds, before new ones")
+    forgetting.add_argument("--board", action="append", help="only of this board")
     commands.add_parser("fit", help="fit anew")
     showing = commands.add_parser("table", help="print estimates beside what was measured")
     showing.add_argument("--into", type=Path, help="replace the table in this file")
@@ -406,7 +423,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.command == "add":
             _add(options)
         elif options.command == "forget":
-            _write([row for row in read_rows() if not row.built])
+            boards = options.board or list(BOARDS)
+            _write([row for row in read_rows() if not (row.built and row.board in boards)])
         elif options.command == "fit":
             _write(read_rows())
         elif options.into is not None:

@@ -76,6 +76,31 @@ def test_what_is_measured_no_more_is_forgotten(
     assert sizes[POINTS[0]] == 7
 
 
+def test_what_was_packed_grows_as_builds_tell(rows: list[Row]) -> None:
+    packed = [row for row in rows if row.board == "tang-primer-20k" and not row.built]
+    built = replace(packed[0], lut=packed[0].lut * 3 // 2, clock_mhz=100, clock_target_mhz=54)
+    before, after = fit(packed), fit([*packed, built])
+    assert after["ff"] == before["ff"]
+    for row in packed:
+        counted = parts(row.geometry, find_board(row.board).technology)
+        sums = [
+            sum(each * counted[name] for name, each in fitted["lut"]["Gowin"].items())
+            for fitted in (before, after)
+        ]
+        assert sums[1] == pytest.approx(1.5 * sums[0], rel=0.01)
+
+
+def test_builds_of_some_boards_are_forgotten(
+    rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Row] = []
+    monkeypatch.setattr(estimate, "_write", kept.extend)
+    assert main(["forget", "--board", "hx8k", "--board", "upduino"]) == 0
+    gone = [row for row in rows if row not in kept]
+    assert {row.board for row in gone} == {"hx8k", "upduino"}
+    assert all(row.built for row in gone)
+
+
 def test_what_was_fitted_is_what_the_rows_give(rows: list[Row]) -> None:
     fitted, kept = fit(rows), json.loads(DATA.read_text(encoding="utf-8"))["fitted"]
     assert fitted["clock_mhz"] == kept["clock_mhz"]

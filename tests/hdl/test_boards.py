@@ -64,7 +64,8 @@ def test_the_largest_array_is_what_the_multipliers_do_for() -> None:
     assert find_board("ulx3s-85f").largest_array() == 12  # 144 of 156
     assert find_board("ulx3s-12f").largest_array() == 5  # 25 of 28
     assert find_board("icebreaker").largest_array() == 2  # 4 of 8
-    assert find_board("hx8k").largest_array() == 2  # it has none: the usual array
+    assert find_board("upduino").largest_array() == 2
+    assert find_board("hx8k").largest_array() == 4  # it has none: the largest in its file
 
 
 def test_memories_that_are_too_large_are_refused() -> None:
@@ -83,10 +84,19 @@ def test_memories_that_are_deeper_than_a_block_are_refused() -> None:
 
 def test_an_array_of_another_size_keeps_the_memories() -> None:
     board = find_board("hx8k")
-    assert board.sized(4, None) == replace(board.geometry, array=4)
+    assert board.sized(3, None) == replace(board.geometry, array=3)
     wide = board.sized(None, 16)
     assert (wide.operand_bits, wide.word_bits, wide.sum_bits) == (16, 16, 32)
     assert find_board("ulx3s-85f").sized(None, 8).sum_bits == 40  # and 8 bits below it
+
+
+def test_an_array_with_memories_of_its_own_gets_them() -> None:
+    board = find_board("hx8k")
+    (other,) = board.others
+    assert board.sized(4, None) == board.sized(4, 8) == other
+    assert (other.array, other.operand_bits, other.word_bits, other.sum_bits) == (4, 8, 8, 20)
+    assert board.sized(4, 6) == replace(board.geometry, array=4, operand_bits=6)
+    board.check(other)
 
 
 @pytest.mark.parametrize(
