@@ -113,8 +113,8 @@ class SkewedMemory(wiring.Component):
     """N banks that deliver a row or a column of a tile in each cycle, element `l` in lane `l`.
 
     It is written bank by bank, from a :class:`SkewedWriter`, in any cycle. A row or column reads
-    what was written in the cycles up to and including that of its request; what is written in the two
-    cycles after that, it may read or not, which depends on the family.
+    what was written in the cycles up to and including that of its request; what is written in the
+    two cycles after that, it may read or not, which depends on the family.
 
     Parameters
     ----------

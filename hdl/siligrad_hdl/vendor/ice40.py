@@ -324,7 +324,7 @@ def _row(m: Module, total: Value, a: Value, digit: Value, number: int, *, last: 
             )
     if last:
         return Cat(total[:number], result)
-    # Addends of the same sign give it to their sum; the sum of others is not too long for its own.
-    same = digit & (rest[-1] == a[-1])
-    sign = Mux(same, rest[-1] ^ (flips >> bits & 1), result[-1])
+    # Addends of one sign give it to their sum; that of others is not too long for its own. What
+    # nothing is added to has its sign in either.
+    sign = Mux(rest[-1] == a[-1], rest[-1] ^ (flips >> bits & 1), result[-1])
     return Cat(total[:number], result, sign)
