@@ -9,15 +9,19 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from siligrad.isa import DRAW_BITS, HEADER_LINE_0, AuxMode, Gate, Rounding
+from siligrad_hdl.block_memory import BlockMemory
 from siligrad_hdl.delay import delayed
 from siligrad_hdl.lfsr import Lfsr
 from siligrad_hdl.multiplexer import multiplexer
 from siligrad_hdl.vendor import is_lean
 
-__all__ = ["EPILOGUE_FIELDS", "Epilogue", "EpilogueControl", "EpilogueLane"]
+__all__ = ["AUX_ROWS_KEPT", "EPILOGUE_FIELDS", "Epilogue", "EpilogueControl", "EpilogueLane"]
 
 EPILOGUE_FIELDS = ("shift", "rounding", "aux_mode", "gate", "negate")
 """The fields of an instruction that the epilogue knows."""
+
+AUX_ROWS_KEPT = 4
+"""Rows of auxiliary operands that a memory of the lean form holds."""
 
 _FRACTION = DRAW_BITS
 """Fraction bits that are kept after the shift, so that a draw is added at a fixed position."""
@@ -92,8 +96,8 @@ class EpilogueLane(wiring.Component):
     6. saturate and gate
 
     In the lean form (:func:`~siligrad_hdl.vendor.is_lean`) the third register shifts by 0 or 2 and
-    the fourth by 0 or 1, in the lookup tables that complement; and the auxiliary operand, which is
-    narrower without its sign, gets it there too.
+    the fourth by 0 or 1, in the lookup tables that complement. There the auxiliary operand gets its
+    sign too, and so it comes ``aux_later`` cycles after the sum.
 
     What is shifted is cut to the bits that matter: 16 of fraction, and one more of integer than a
     code has. Below, all that matters is whether something was dropped ("sticky"); above, whether
@@ -129,9 +133,12 @@ class EpilogueLane(wiring.Component):
     ----------
     latency : :class:`int`
         Cycles from ``sum`` to ``result``.
+    aux_later : :class:`int`
+        Cycles from ``sum`` to ``aux``, in the lean form.
     """
 
     latency = 6
+    aux_later = 3
 
     def __init__(self, *, word_bits: int = 16, sum_bits: int = 40, init: int = 1) -> None:
         self.word_bits = word_bits
@@ -184,9 +191,7 @@ class EpilogueLane(wiring.Component):
         s1_above = Signal(reset_less=True)
         s1_aux = Signal(signed(code), reset_less=True)
         s1_positive = Signal(reset_less=True)
-        unsigned, mode = self.aux, c0.aux_mode
-        if lean:
-            unsigned, mode = delayed(m, self.aux, 3, name="s3_unsigned").as_signed(), c3.aux_mode
+        unsigned, mode = self.aux, (c3 if lean else c0).aux_mode
         used = mode != AuxMode.NONE
         subtract = mode == AuxMode.SUBTRACT
         aux = Mux(used, unsigned, 0) ^ subtract.replicate(bits).as_signed()
@@ -378,6 +383,9 @@ class Epilogue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        auxes = list(self.aux)
+        if is_lean(platform):
+            auxes = self._in_memory(m)
         control: data.View = self.control
         count: Value = Const(0, 1)
         for j in range(self.array):
@@ -386,7 +394,7 @@ class Epilogue(wiring.Component):
             m.d.comb += [
                 lane.control_west.eq(control),
                 lane.sum.eq(self.sums[j]),
-                lane.aux.eq(delayed(m, self.aux[j], j, name=f"aux_{j}")),
+                lane.aux.eq(delayed(m, auxes[j], j, name=f"aux_{j}")),
                 lane.load.eq(self.load[j]),
                 lane.load_state.eq(self.load_state),
                 self.states[j].eq(lane.state),
@@ -405,3 +413,21 @@ class Epilogue(wiring.Component):
             count = saturations
         m.d.comb += self.saturations.eq(count)
         return m
+
+    def _in_memory(self, m: Module) -> list[Value]:
+        """Return the auxiliary operands of ``aux_later`` cycles ago, which a memory has kept."""
+        m.submodules.aux = kept = BlockMemory(shape=len(Cat(*self.aux)), depth=AUX_ROWS_KEPT)
+        place = Signal(range(AUX_ROWS_KEPT))
+        m.d.sync += place.eq(place + 1)
+        m.d.comb += [
+            kept.write_enable.eq(1),
+            kept.write_address.eq(place),
+            kept.write_data.eq(Cat(*self.aux)),
+            kept.read_address.eq(
+                delayed(m, place, EpilogueLane.aux_later - BlockMemory.latency, name="place")
+            ),
+        ]
+        return [
+            kept.read_data.word_select(lane, self.word_bits).as_signed()
+            for lane in range(self.array)
+        ]

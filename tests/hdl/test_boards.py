@@ -54,7 +54,8 @@ def test_blocks_are_counted_from_the_geometry() -> None:
     ice40, ecp5 = find_board("hx8k"), find_board("ulx3s-25f")
     # 2 banks of 1, 2 and 1 blocks, 4 words of a line of 2, counters of 32 bits; two addresses of 9
     # bits, words of 32 bits and bytes of the link, and three queues of tiles.
-    assert ice40.blocks_of(small) == 2 * (1 + 2 + 1) + 4 * 2 + 2 + 2 + 2 + 1 + 3
+    # And on iCE40 rows of auxiliary operands, two words of 16 bits.
+    assert ice40.blocks_of(small) == 2 * (1 + 2 + 1) + 4 * 2 + 2 + 2 + 2 + 1 + 3 + 2
     assert ecp5.blocks_of(small) == 2 * 3 + 4 * 2 + 2 + 1 + 2 + 1
     assert ice40.multipliers_of(small) == 0
     assert ecp5.multipliers_of(replace(small, array=5)) == 25

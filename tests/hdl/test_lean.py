@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from siligrad.isa import AuxMode, Timing
 from siligrad_hdl.boards import BOARDS, find_board
 from siligrad_hdl.cell import ProcessingElement
-from siligrad_hdl.epilogue import EpilogueControl, EpilogueLane
+from siligrad_hdl.epilogue import Epilogue, EpilogueControl, EpilogueLane
 from siligrad_hdl.saturations import SaturationCounters
 from siligrad_hdl.scratchpad import ReadRequest, SkewedMemory
 from siligrad_hdl.vendor import is_lean
@@ -41,13 +41,15 @@ def random_words(rng: np.random.Generator, bits: int, count: int) -> list[int]:
     return [int(word) for word in words ^ signs]
 
 
-@pytest.mark.parametrize(("word_bits", "sum_bits"), [(8, 20), (16, 40)])
-def test_a_lane_of_the_epilogue(word_bits: int, sum_bits: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("array", "word_bits", "sum_bits"), [(4, 8, 20), (2, 16, 40)])
+def test_the_epilogue(array: int, word_bits: int, sum_bits: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(word_bits)
     layout = EpilogueControl()
+    lanes = range(array)
+    sums = [random_words(rng, sum_bits, CYCLES) for _ in lanes]
+    auxes = [random_words(rng, word_bits, CYCLES) for _ in lanes]
     stimulus = []
-    sums, auxes = random_words(rng, sum_bits, CYCLES), random_words(rng, word_bits, CYCLES)
-    for sum_, aux in zip(sums, auxes, strict=True):
+    for cycle in range(CYCLES):
         control = layout.const({
             "valid": int(rng.integers(0, 4) > 0),
             "shift": int(rng.integers(0, sum_bits + 8)),
@@ -57,17 +59,22 @@ def test_a_lane_of_the_epilogue(word_bits: int, sum_bits: int, tmp_path: Path) -
             "negate": int(rng.integers(0, 2)),
         })
         stimulus.append({
-            "control_west": int(control.as_bits()),
-            "sum": sum_,
-            "aux": aux,
-            "load": int(rng.integers(0, 50) == 0),
+            "control": int(control.as_bits()),
+            **{f"sums__{lane}": sums[lane][cycle] for lane in lanes},
+            **{f"aux__{lane}": auxes[lane][cycle] for lane in lanes},
+            "idle": int(rng.integers(0, 20) == 0),
+            "word": int(rng.integers(0, 1 << word_bits)),
+            "load": int(rng.integers(0, 1 << array)) if cycle % 50 == 0 else 0,
             "load_state": int(rng.integers(1, 1 << 32)),
         })
-    usual, lean = both(
-        lambda: EpilogueLane(word_bits=word_bits, sum_bits=sum_bits), stimulus, tmp_path
-    )
-    assert lean[EpilogueLane.latency + 1 :] == usual[EpilogueLane.latency + 1 :]
-    assert {row["saturated"] for row in usual[8:]} == {"0", "1"}
+
+    def make() -> Epilogue:
+        return Epilogue(array=array, word_bits=word_bits, sum_bits=sum_bits)
+
+    usual, lean = both(make, stimulus, tmp_path)
+    late = EpilogueLane.latency + array + 1
+    assert lean[late:] == usual[late:]
+    assert {int(row["saturations"], 2) for row in usual[late:]} >= {0, 1, 2}
 
 
 def test_a_cell(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from siligrad.frames import WORDS_MAX
 from siligrad.isa import ARRAY_SIZES, LINE_BITS, SEGMENTS_MAX, Geometry, Memory
 from siligrad.registers import WORDS_PER_LINE
 from siligrad_hdl.boards.clock import ClockSetting, ClockSource, clock_setting
+from siligrad_hdl.epilogue import AUX_ROWS_KEPT
 from siligrad_hdl.sequencer import instructions_max
 from siligrad_hdl.vendor import Technology
 
@@ -119,7 +120,9 @@ class Board:
         running = blocks(2 * address_bits, SEGMENTS_MAX)
         link = blocks(32, 2 * WORDS_MAX) + blocks(8, 8 * WORDS_MAX)  # words, and an encoded frame
         inferred = self.technology.inferred_blocks
-        return geometry.array * banks + program + counters + running + link + inferred
+        rows = geometry.array * geometry.word_bits
+        aux = blocks(rows, AUX_ROWS_KEPT) if self.technology.lean else 0
+        return geometry.array * banks + program + counters + running + link + aux + inferred
 
     def largest_array(self) -> int:
         """Return the largest array that multipliers and block RAMs do for.
