@@ -35,7 +35,7 @@ class Bug:
 BUGS = {
     "rounding half-up for half-even": Bug(
         "epilogue.py",
-        "m.d.sync += s4_carry.eq(s3_below | odd)",
+        "m.d.sync += s4_carry.eq(below | odd)",
         "m.d.sync += s4_carry.eq(1)",
     ),
     "wrap for saturate": Bug(
