@@ -400,8 +400,8 @@ def test_a_program_says_what_to_build_and_is_told_how_fast_it_runs(
     assert float(found[1]) == pytest.approx(1 / (moved * 1e-5 + program.cycles / 24e6), rel=1e-2)
     assert "array     2 x 2, operands of 8 bits" in out
     il = (tmp_path / "out" / "work" / "top.il").read_text()
-    # Banks of 16 bits, not of 8; lines, counters, running addresses and link.
-    assert il.count("cell \\SB_RAM40_4K") == 2 * 3 + 4 * 2 + 2 + 1 + 2 + 1
+    # Banks of 16 bits, not of 8; lines, counters, running addresses, link, auxiliary operands.
+    assert il.count("cell \\SB_RAM40_4K") == 2 * 3 + 4 * 2 + 2 + 1 + 2 + 1 + 2
 
 
 KEYS = (
