@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siligrad.errors import SiligradError
 from siligrad.isa import Geometry
 from siligrad.program import Program
 from siligrad_cli.baking import add_lock, bake, check_lock
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from siligrad_hdl.boards import Board
     from siligrad_hdl.flow import Built
 
-__all__ = ["add_board", "add_parser", "asked_geometry", "built_table", "mhz"]
+__all__ = ["OptionsError", "add_board", "add_parser", "asked_geometry", "built_table", "mhz"]
+
+
+class OptionsError(SiligradError):
+    """What is asked for does not go together."""
 
 
 def add_parser(commands: Any) -> None:
@@ -99,15 +103,26 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def asked_geometry(board: Board, program: Program | None, options: argparse.Namespace) -> Geometry:
-    """Return what to build: the program's, else the board's; with the options' sizes."""
+    """Return what to build: the program's, else the board's with the options' sizes.
+
+    Raises
+    ------
+    OptionsError
+        If the options ask for another size than the program's.
+    """
     if program is None:
         return board.sized(options.array, options.operand_bits)
     geometry = program.geometry
-    return replace(
-        geometry,
-        array=options.array or geometry.array,
-        operand_bits=options.operand_bits or geometry.operand_bits,
-    )
+    if options.array not in (None, geometry.array) or options.operand_bits not in (
+        None,
+        geometry.operand_bits,
+    ):
+        raise OptionsError(
+            f"program {program.name!r} was compiled for an array of {geometry.array} and "
+            f"operands of {geometry.operand_bits} bits and runs on nothing else: leave out "
+            "--array and --operand-bits"
+        )
+    return geometry
 
 
 def built_table(

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siligrad.errors import SiligradError
 from siligrad.program import Program
 from siligrad_cli.build import add_board, asked_geometry
 from siligrad_cli.hardware import needing_hardware
@@ -15,11 +14,7 @@ from siligrad_cli.hardware import needing_hardware
 if TYPE_CHECKING:
     from siligrad_hdl.boards import Board
 
-__all__ = ["EstimateError", "add_parser"]
-
-
-class EstimateError(SiligradError):
-    """What is asked for does not go together."""
+__all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:
@@ -62,12 +57,6 @@ def _record(board: Board, program: Program | None, options: argparse.Namespace) 
     from siligrad_hdl.estimate import estimate  # noqa: PLC0415  optional
 
     geometry = asked_geometry(board, program, options)
-    if program is not None and geometry != program.geometry:
-        raise EstimateError(
-            f"program {program.name!r} was compiled for an array of {program.geometry.array} and "
-            f"operands of {program.geometry.operand_bits} bits and runs on nothing else: leave out "
-            "--array and --operand-bits"
-        )
     clock = board.clock(options.clock).mhz
     try:
         found = estimate(board, geometry)

@@ -41,12 +41,30 @@ def test_verilog_into_which_a_program_is_baked_tells_its_checksum(
 
 
 @pytest.mark.parametrize(
-    ("command", "options"),
-    [("build", ["--board", "icebreaker"]), ("export", ["-o", "siligrad.v"])],
+    ("command", "options", "message"),
+    [
+        (
+            "build",
+            ["--board", "icebreaker"],
+            (
+                "was compiled for an array of 2 and operands of 8 bits and runs on nothing else: "
+                "leave out --array and --operand-bits"
+            ),
+        ),
+        (
+            "export",
+            ["-o", "siligrad.v"],
+            (
+                "cannot be baked into what is asked for: it was compiled for array of 2, not 3; "
+                "leave the option out, or compile it for that"
+            ),
+        ),
+    ],
 )
 def test_a_program_is_baked_into_what_it_was_compiled_for_alone(
     command: str,
     options: list[str],
+    message: str,
     image: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -54,10 +72,7 @@ def test_a_program_is_baked_into_what_it_was_compiled_for_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([command, *options, "--bake", str(image), "--array", "3"]) == 1
-    assert error_of(capsys).endswith(
-        "cannot be baked into what is asked for: it was compiled for array of 2, not 3; leave the "
-        "option out, or compile it for that"
-    )
+    assert error_of(capsys).endswith(message)
     assert [path.name for path in tmp_path.iterdir()] == ["net.sgp"]
 
 

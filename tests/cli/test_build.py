@@ -375,6 +375,24 @@ def test_two_builds_in_one_folder_are_refused(
     assert tools.ran() == []
 
 
+@pytest.mark.parametrize("options", [("--array", "3"), ("--operand-bits", "16")])
+def test_a_program_is_not_built_for_what_it_does_not_run_on(
+    options: tuple[str, str], tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = sg.Target(array=2, operand_bits=8, x_depth=64, w_depth=64, e_depth=64)
+    w, x = np.ones((4, 4)), np.ones((4, 4))
+    program = sg.compile(lambda w, x: np_.maximum(x @ w, 0), w, x, target=target)
+    image = tmp_path / "net.sgp"
+    program.save(image)
+    assert build(tmp_path / "out", "--program", str(image), *options) == 1
+    assert error_of(capsys).endswith(
+        "was compiled for an array of 2 and operands of 8 bits and runs on nothing else: leave out "
+        "--array and --operand-bits"
+    )
+    assert tools.ran() == []
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_program_says_what_to_build_and_is_told_how_fast_it_runs(
     tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
